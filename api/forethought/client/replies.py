@@ -1,0 +1,183 @@
+"""What Forethought's own endpoints answer.
+
+As everywhere in the openai SDK, replies are read leniently: a field that this version does not
+know is kept, and one that the server leaves out does not raise. Times are Unix seconds (UTC), money
+is USD, lengths of time are milliseconds, as the names say. ``None`` means unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from openai import BaseModel
+
+
+class Usage(BaseModel):
+    """Tokens of one or more upstream calls; ``input_tokens`` includes the cached ones."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class Learned(BaseModel):
+    """The newest learned context, in short; `contexts.learned` has the notes."""
+
+    id: str
+    version: int
+    level: str
+    tokens: int
+    cost_usd: float | None = None
+    n_notes: int = 0
+    status: str | None = None
+
+
+class SleepStatus(BaseModel):
+    """How far the newest sleep on a context has come."""
+
+    status: Literal["none", "queued", "running", "done", "failed"] = "none"
+
+
+class Context(BaseModel):
+    """A stable prefix that many queries share. ``learned`` is None until it was slept on."""
+
+    id: str
+    object: Literal["context"] = "context"
+    hash: str
+    created_at: float
+    n_queries: int = 0
+    registered: bool = False
+    learned: Learned | None = None
+    sleep: SleepStatus | None = None
+
+
+class ContextDeleted(BaseModel):
+    """The context and what was learned about it are gone."""
+
+    id: str
+    object: Literal["context.deleted"] = "context.deleted"
+    deleted: bool
+
+
+class SleepJob(BaseModel):
+    """A sleep that was asked for: ``id`` is the context's."""
+
+    id: str
+    status: str
+
+
+class Note(BaseModel):
+    """One thing written asleep: a fact, a computed value, an inference or a foreseen question.
+
+    ``confidence`` in [0, 1] is the share of independent drafts that agree; ``verified`` says that
+    it passed a check.
+    """
+
+    kind: Literal["given", "computed", "inference", "question"]
+    text: str
+    answer: str | None = None
+    derivation: str | None = None
+    confidence: float = 0.0
+    verified: bool = False
+
+
+class LearnedContext(BaseModel):
+    """One version of what sleep wrote about a context; ``text`` is what strategies add.
+
+    ``usage`` and ``cost_usd`` are what the sleep consumed, ``dropped`` the notes that did not
+    survive verification.
+    """
+
+    id: str
+    version: int
+    level: str
+    model: str
+    text: str
+    notes: list[Note]
+    tokens: int
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    created_at: float
+    dropped: int = 0
+
+
+class LearnedContexts(BaseModel):
+    """All versions of a context's learned context."""
+
+    object: Literal["list"] = "list"
+    data: list[LearnedContext]
+
+
+class Feedback(BaseModel):
+    """A judgement that was recorded."""
+
+    id: str
+    object: Literal["feedback"] = "feedback"
+    decision_id: str | None = None
+    created_at: float | None = None
+    quality: float | None = None
+    source: str | None = None
+    comment: str | None = None
+
+
+class Candidate(BaseModel):
+    """One strategy as predicted before the choice; ``excluded`` says why it could not be chosen."""
+
+    strategy: str
+    quality: float | None = None
+    output_tokens: float | None = None
+    cost_usd: float | None = None
+    latency_ms: float | None = None
+    utility: float | None = None
+    propensity: float = 0.0
+    excluded: str | None = None
+
+
+class Outcome(BaseModel):
+    """What came of a decision."""
+
+    status: str
+    http_status: int
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    latency_ms: float | None = None
+    ttft_ms: float | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+
+
+class Decision(BaseModel):
+    """Why a request was answered the way it was.
+
+    ``propensity`` is the probability with which ``strategy`` was chosen, ``reason`` the why in
+    plain words, ``changes`` what was changed in the request. ``outcome`` is None until the answer
+    ended, ``quality`` until there was feedback.
+    """
+
+    id: str
+    object: Literal["decision"] = "decision"
+    created_at: float
+    context_id: str | None = None
+    learned_context_id: str | None = None
+    model: str
+    strategy: str
+    propensity: float
+    mode: str
+    policy_version: str
+    reason: str
+    predictability: float | None = None
+    expected_queries: float | None = None
+    candidates: list[Candidate]
+    features: dict[str, float]
+    changes: list[str]
+    outcome: Outcome | None = None
+    quality: float | None = None
+
+    def __str__(self) -> str:
+        """Return the choice and its reason, in one line."""
+        return f"{self.strategy} (p={self.propensity:.2f}, {self.mode}): {self.reason}"
+
+
+Plan = dict[str, Any]
+"""What the server would do about a context's sleep, and why."""

@@ -1,0 +1,102 @@
+"""Predictability: will sleep pay on this context?
+
+P(the next query on this context is answered right from its learned context at the lowest
+test-time effort, that is by the strategy ``learned:low``). It is known before the query is,
+from the context and its history alone, so that sleep can be decided on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+from forethought.models import boosting
+from forethought.models.calibration import Calibration, Floats, Interval, fit_calibration
+from forethought.models.features import CONTEXT_FEATURES, HISTORY_FEATURES, MISSING
+
+STRATEGY: Final = "learned:low"
+"""The strategy whose logged outcomes are the labels."""
+
+PREDICTABILITY_NAMES: Final = tuple(feature.name for feature in CONTEXT_FEATURES + HISTORY_FEATURES)
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictabilityModel:
+    """LightGBM with cross-entropy, calibrated on out-of-fold predictions.
+
+    The 90% interval comes from a bootstrap of whole contexts (see ``calibration``).
+    """
+
+    booster: lgb.Booster
+    calibration: Calibration
+
+    @classmethod
+    def fit(
+        cls,
+        rows: Sequence[Row],
+        y: NDArray[Any] | Sequence[float],
+        groups: Sequence[Hashable],
+        *,
+        seed: int,
+        init: PredictabilityModel | None = None,
+    ) -> PredictabilityModel:
+        """Fit on queries that ``learned:low`` answered.
+
+        Args:
+            rows: Features by name; only those of context and history are read, n of them.
+            y: Quality of the answer in [0, 1], shape (n,); rows with NaN are left out.
+            groups: The context of each row; a context is never split by a fold.
+            seed: Makes the fit reproducible.
+            init: An earlier model to start from, fitted on other rows.
+        """
+        quality = boosting.checked_share("y", y, len(rows))
+        known = np.flatnonzero(~np.isnan(quality)).tolist()
+        boosting.require_rows("predictability", len(known))
+        its_groups = [groups[index] for index in known]
+        fitted = boosting.cross_fit(
+            _matrix([rows[index] for index in known]),
+            quality[known],
+            its_groups,
+            objective="cross_entropy",
+            feature_names=PREDICTABILITY_NAMES,
+            seed=seed,
+            init=None if init is None else init.booster,
+        )
+        calibration = fit_calibration(fitted.out_of_fold, quality[known], its_groups, seed=seed)
+        return cls(booster=fitted.booster, calibration=calibration)
+
+    def predict(self, rows: Sequence[Row]) -> Interval:
+        """Mean, low and high of the predictability of each row, each of shape (n,)."""
+        return self.calibration(boosting.predict(self.booster, _matrix(rows)))
+
+    def explain(self, row: Row) -> list[tuple[str, float]]:
+        """TreeSHAP contributions in log-odds, largest first."""
+        return boosting.contributions(self.booster, _matrix([row])[0], PREDICTABILITY_NAMES)
+
+    def to_texts(self) -> dict[str, str]:
+        """The model as file name -> content."""
+        return {
+            "predictability.json": json.dumps(self.calibration.to_json(), sort_keys=True),
+            "predictability.txt": self.booster.model_to_string(),
+        }
+
+    @classmethod
+    def from_texts(cls, texts: Mapping[str, str]) -> PredictabilityModel:
+        """Raises ValueError, KeyError or TypeError where they are not what to_texts made."""
+        return cls(
+            booster=boosting.from_text(texts["predictability.txt"], PREDICTABILITY_NAMES),
+            calibration=Calibration.from_json(json.loads(texts["predictability.json"])),
+        )
+
+
+def _matrix(rows: Sequence[Row]) -> Floats:
+    values = [[row.get(name, MISSING) for name in PREDICTABILITY_NAMES] for row in rows]
+    return np.array(values, dtype=np.float64).reshape(len(rows), len(PREDICTABILITY_NAMES))

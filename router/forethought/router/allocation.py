@@ -1,0 +1,149 @@
+"""How compute is allocated: the utility of an answer, and when sleep pays.
+
+Per query: ``U = v * quality - cost - latency price``, the best strategy among those whose
+predicted quality is not below that of ``direct`` by more than a margin, explored with known
+propensities. Per context: buying sleep is the ski-rental problem, solved with the
+learning-augmented rule of Purohit, Svitkina and Kumar (NeurIPS 2018, algorithm 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from forethought.router.records import Candidate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preferences:
+    """What an answer is worth, and how much risk and exploration are wanted.
+
+    ``value_usd``: worth of a right answer. ``latency_usd_per_s``: price of a second's wait.
+    ``quality_margin``: how far below ``direct`` the predicted quality may be.
+    ``quality_floor``: an absolute lower bound beside it. ``exploration``: probability of
+    choosing uniformly among the admissible strategies. ``trust`` in (0, 1]: the ski-rental
+    lambda; the smaller, the more the demand forecast is believed.
+    """
+
+    value_usd: float = 0.002
+    latency_usd_per_s: float = 0.00002
+    quality_margin: float = 0.02
+    quality_floor: float = 0.0
+    exploration: float = 0.05
+    trust: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SleepPlan:
+    """Whether to sleep on a context now, and the numbers behind it.
+
+    ``break_even`` is the number of queries from which sleep pays (None: it never does);
+    ``buy_at`` the number of seen queries at which the ski-rental rule buys.
+    """
+
+    buy: bool
+    reason: str
+    n_queries: int
+    expected_queries: float
+    sleep_cost_usd: float
+    saving_per_query_usd: float
+    break_even: float | None
+    buy_at: int | None
+
+
+def utility(
+    quality: float, *, cost_usd: float | None, latency_ms: float, preferences: Preferences
+) -> float:
+    """``v * quality - cost - latency price`` in USD; an unknown cost is left out."""
+    return (
+        preferences.value_usd * quality
+        - (cost_usd or 0.0)
+        - preferences.latency_usd_per_s * latency_ms / 1000.0
+    )
+
+
+def acceptable(candidates: Sequence[Candidate], preferences: Preferences) -> list[Candidate]:
+    """The admissible candidates that hold the quality bound; never empty if any is admissible.
+
+    Where none holds it, the one with the highest predicted quality is left.
+    """
+    admissible = [c for c in candidates if c.excluded is None and c.quality is not None]
+    if not admissible:
+        return []
+    direct = next((c.quality for c in admissible if c.strategy == "direct"), None)
+    bound = preferences.quality_floor
+    if direct is not None:
+        bound = max(bound, (direct or 0.0) - preferences.quality_margin)
+    holding = [c for c in admissible if (c.quality or 0.0) >= bound]
+    return holding or [max(admissible, key=lambda c: c.quality or 0.0)]
+
+
+def with_propensities(
+    candidates: Sequence[Candidate], preferences: Preferences
+) -> tuple[Candidate, ...]:
+    """Set each candidate's propensity: greedy in utility, uniform with ``exploration``.
+
+    They sum to 1 over the admissible candidates; an excluded one has 0.
+    """
+    admissible = [c.strategy for c in candidates if c.excluded is None]
+    if not admissible:
+        message = "no admissible candidate; direct always is"
+        raise ValueError(message)
+    held = acceptable(candidates, preferences)
+    best = max(held, key=lambda c: c.utility or -math.inf).strategy if held else admissible[0]
+    floor = preferences.exploration / len(admissible)
+
+    def propensity(candidate: Candidate) -> float:
+        if candidate.excluded is not None:
+            return 0.0
+        return floor + (1.0 - preferences.exploration if candidate.strategy == best else 0.0)
+
+    return tuple(replace(c, propensity=propensity(c)) for c in candidates)
+
+
+def plan_sleep(
+    *,
+    n_queries: int,
+    expected_more: float,
+    saving_per_query_usd: float,
+    sleep_cost_usd: float,
+    trust: float,
+) -> SleepPlan:
+    """Learning-augmented ski rental: rent (answer at test time) until buying sleep pays.
+
+    With ``b = sleep cost / saving per query`` the rule buys after ``ceil(trust * b)`` queries
+    where at least ``b`` are forecast in all, and after ``ceil(b / trust)`` where fewer are.
+    Its cost is within ``1 + 1 / trust`` of the optimum whatever the forecast, and within
+    ``1 + trust`` of it where the forecast is right.
+    """
+    expected = n_queries + expected_more
+
+    def plan(buy: bool, reason: str, break_even: float | None, buy_at: int | None) -> SleepPlan:
+        return SleepPlan(
+            buy=buy,
+            reason=reason,
+            n_queries=n_queries,
+            expected_queries=expected,
+            sleep_cost_usd=sleep_cost_usd,
+            saving_per_query_usd=saving_per_query_usd,
+            break_even=break_even,
+            buy_at=buy_at,
+        )
+
+    if saving_per_query_usd <= 0:
+        return plan(
+            buy=False,
+            reason="a learned context is not expected to save anything on these queries",
+            break_even=None,
+            buy_at=None,
+        )
+    break_even = sleep_cost_usd / saving_per_query_usd
+    likely = expected >= break_even
+    buy_at = math.ceil(trust * break_even if likely else break_even / trust)
+    forecast = f"{expected:.1f} queries are expected and sleep breaks even at {break_even:.1f}"
+    if n_queries >= buy_at:
+        return plan(True, f"{forecast}; {n_queries} came: buy", break_even, buy_at)
+    return plan(
+        False, f"{forecast}; it is bought at {buy_at}, {n_queries} came", break_even, buy_at
+    )

@@ -1,0 +1,238 @@
+"""Find the context in a request: the stable prefix that many queries share.
+
+A request can end its context after any message but the last, or, inside the last user
+message, after any paragraph ("document, blank line, question"). Each such place is a
+*boundary* with a hash of all that precedes it. The context of a request is, in this order:
+
+1. the longest boundary that is a known context of the tenant;
+2. the longest boundary that an earlier, different request of the tenant also had;
+3. on first sight: the messages before the last user message; or, for a lone user message,
+   its text before the last paragraph where that is long enough to be a document.
+
+The hash of a prefix that is one piece of text depends on that text alone, not on its role,
+so a document registered by ``POST /v1/contexts`` is found again wherever the client puts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Final
+
+from forethought.router.errors import InvalidRequest
+from forethought.router.records import Message
+
+MIN_TEXT_PREFIX: Final = 200
+"""Characters from which a paragraph boundary can end a context: shorter ones are phrases."""
+
+MAX_TEXT_BOUNDARIES: Final = 64
+"""A message has at most so many paragraph boundaries (the last ones): bounds the hashing."""
+
+_PARAGRAPH: Final = re.compile(r"\n[ \t]*\n\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A place where the context can end: before message ``index``, or ``offset`` into it."""
+
+    index: int
+    offset: int | None
+    hash: str
+    size: int
+    """Characters of the context, roughly: what a learned context would save re-reading of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A request cut into context and query. ``boundary`` is None where there is no context."""
+
+    boundary: Boundary | None
+    context_messages: tuple[Message, ...]
+    context_text: str
+    query: str
+    boundaries: tuple[Boundary, ...]
+
+    @property
+    def hash(self) -> str | None:
+        return None if self.boundary is None else self.boundary.hash
+
+
+class Sightings:
+    """Boundaries seen in earlier requests, by tenant: bounded, least recently seen out first."""
+
+    def __init__(self, limit: int = 50_000) -> None:
+        self._limit = limit
+        self._seen: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._lock = Lock()
+
+    def shared(self, tenant: str, boundary: str, request: str) -> bool:
+        """Whether another request than ``request`` (a hash of it whole) had this boundary."""
+        first = self._seen.get((tenant, boundary))
+        return first is not None and first != request
+
+    def add(self, tenant: str, boundaries: Sequence[Boundary], request: str) -> None:
+        """Remember that ``request`` had these boundaries."""
+        with self._lock:
+            for boundary in boundaries:
+                key = (tenant, boundary.hash)
+                self._seen.setdefault(key, request)
+                self._seen.move_to_end(key)
+            while len(self._seen) > self._limit:
+                self._seen.popitem(last=False)
+
+
+def text_of(content: Any) -> str:
+    """The plain text of a message's ``content``: a string, or the text parts of a list."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = [p.get("text", "") for p in content if isinstance(p, Mapping)]
+        return "\n".join(p for p in parts if isinstance(p, str) and p)
+    return ""
+
+
+def context_hash(messages: Sequence[Message], tools: Any = None) -> str:
+    """Identity of a context. One message without tools counts by its text alone."""
+    if len(messages) == 1 and not tools:
+        text = text_of(messages[0].get("content")).strip()
+        return hashlib.sha256(b"text\0" + text.encode(errors="replace")).hexdigest()
+    return _chain(messages, tools)[-1]
+
+
+def request_hash(body: Mapping[str, Any]) -> str:
+    """Identity of a request's conversation: repeats of it say nothing about sharing."""
+    return _chain(body["messages"], body.get("tools"))[-1]
+
+
+def split(
+    body: Mapping[str, Any],
+    *,
+    known: Callable[[str], bool],
+    shared: Callable[[str], bool],
+) -> Split:
+    """Cut a chat-completion request into context and query.
+
+    Args:
+        body: The request; ``messages`` has been checked by ``check_messages``.
+        known: Whether a hash is a context of this tenant.
+        shared: Whether a hash was a boundary of an earlier, different request.
+    """
+    messages: list[Message] = body["messages"]
+    last = _last_user(messages)
+    boundaries = _boundaries(messages, last, body.get("tools"))
+    chosen = next((b for b in reversed(boundaries) if known(b.hash)), None)
+    if chosen is None:
+        chosen = next((b for b in reversed(boundaries) if shared(b.hash)), None)
+    if chosen is None:
+        chosen = _first_sight(boundaries, last)
+    return _cut(messages, chosen, last, tuple(boundaries))
+
+
+def check_messages(body: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest where ``messages`` is not a list of chat messages."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest(
+            "'messages' has to be a list of at least one message.",
+            param="messages",
+            remedy='Send for instance [{"role": "user", "content": "Hello"}].',
+        )
+    for i, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise InvalidRequest(
+                f"'messages[{i}]' has to be an object with a 'role'.",
+                param=f"messages[{i}].role",
+                remedy="Use one of system, developer, user, assistant, tool.",
+            )
+        content = message.get("content")
+        if content is not None and not isinstance(content, str | list):
+            raise InvalidRequest(
+                f"'messages[{i}].content' has to be a string or a list of parts.",
+                param=f"messages[{i}].content",
+            )
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """Messages as one text, for features and sleep. Roles are named where there are several."""
+    if len(messages) == 1:
+        return text_of(messages[0].get("content")).strip()
+    return "\n\n".join(f"{m['role']}: {text_of(m.get('content'))}".strip() for m in messages)
+
+
+def _last_user(messages: Sequence[Message]) -> int:
+    return next(
+        (i for i in range(len(messages) - 1, -1, -1) if messages[i]["role"] == "user"),
+        len(messages) - 1,
+    )
+
+
+def _boundaries(messages: Sequence[Message], last: int, tools: Any) -> list[Boundary]:
+    """Every place up to the last user message where the context can end, in order."""
+    found: list[Boundary] = []
+    size = 0
+    chain = _chain(messages[:last], tools)
+    for i in range(1, last + 1):
+        size += len(text_of(messages[i - 1].get("content")))
+        hashed = context_hash(messages[:1], tools) if i == 1 else chain[i - 1]
+        found.append(Boundary(i, None, hashed, size))
+    content = messages[last].get("content")
+    if isinstance(content, str):
+        found += _text_boundaries(content, last, size, chain[-1] if last or tools else None)
+    return found
+
+
+def _text_boundaries(text: str, index: int, before: int, chain: str | None) -> list[Boundary]:
+    ends = [
+        (m.start(), m.end()) for m in _PARAGRAPH.finditer(text) if m.start() >= MIN_TEXT_PREFIX
+    ]
+    ends = [(start, end) for start, end in ends if text[end:].strip()][-MAX_TEXT_BOUNDARIES:]
+    digest = hashlib.sha256(b"text\0" if chain is None else f"{chain}\0".encode())
+    done = len(text) - len(text.lstrip()) if chain is None else 0
+    found = []
+    for start, end in ends:
+        digest.update(text[done:start].encode(errors="replace"))
+        done = start
+        found.append(Boundary(index, end, digest.copy().hexdigest(), before + start))
+    return found
+
+
+def _chain(messages: Sequence[Message], tools: Any) -> list[str]:
+    """Hash after each message: chain[i] covers the tools and messages[: i + 1]."""
+    digest = hashlib.sha256(b"messages\0")
+    if tools:
+        digest.update(_canonical(tools))
+    hashes = []
+    for message in messages:
+        digest.update(b"\0" + _canonical(message))
+        hashes.append(digest.copy().hexdigest())
+    return hashes or [digest.hexdigest()]
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def _first_sight(boundaries: Sequence[Boundary], last: int) -> Boundary | None:
+    whole_messages = [b for b in boundaries if b.offset is None]
+    if whole_messages:
+        return whole_messages[-1]
+    return boundaries[-1] if boundaries and last == 0 else None
+
+
+def _cut(
+    messages: Sequence[Message], at: Boundary | None, last: int, boundaries: tuple[Boundary, ...]
+) -> Split:
+    user_text = text_of(messages[last].get("content"))
+    if at is None:
+        return Split(None, (), "", user_text.strip(), boundaries)
+    context = list(messages[: at.index])
+    query = user_text
+    if at.offset is not None:
+        context.append({**messages[at.index], "content": user_text[: at.offset].rstrip()})
+        query = user_text[at.offset :]
+    return Split(at, tuple(context), plain_text(context), query.strip(), boundaries)

@@ -1,0 +1,237 @@
+"""Read the log: by id on a request's path, in time order for training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    and_,
+    delete,
+    exists,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from forethought.router.errors import NotFound
+from forethought.router.log import rows
+from forethought.router.log.store import Store
+from forethought.router.log.tables import contexts, decisions, feedback, learned_contexts, outcomes
+from forethought.router.records import Context, Feedback, LearnedContext, LoggedDecision
+
+_PAGE = 1_000
+"""Decisions read at a time, 2-4 kB each. A snapshot held open for a whole training run
+would keep SQLite's write-ahead log from being folded back."""
+
+
+class LogReader:
+    """Reads of one store. Blocking, each well under a millisecond but the listings.
+
+    Every method raises ``StoreError`` where the database cannot be read.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def context(self, context_id: str, tenant: str) -> Context | None:
+        """The context of this id, if it is the tenant's."""
+        return self._context(contexts.c.id == context_id, contexts.c.tenant == tenant)
+
+    def context_by_hash(self, tenant: str, context_hash: str) -> Context | None:
+        """The tenant's context of this hash."""
+        return self._context(contexts.c.tenant == tenant, contexts.c.hash == context_hash)
+
+    def contexts(self, tenant: str, limit: int = 20, after: str | None = None) -> list[Context]:
+        """The tenant's contexts, newest first, from the one that follows the id ``after``.
+
+        Raises:
+            NotFound: The tenant has no context ``after``.
+        """
+        query = select(contexts).where(contexts.c.tenant == tenant)
+        if after is not None:
+            last = self.context(after, tenant)
+            if last is None:
+                raise NotFound(f"There is no context {after!r}.", param="after")
+            query = query.where(
+                or_(
+                    contexts.c.created_at < last.created_at,
+                    and_(contexts.c.created_at == last.created_at, contexts.c.id < last.id),
+                )
+            )
+        query = query.order_by(contexts.c.created_at.desc(), contexts.c.id.desc()).limit(limit)
+        with self._store.reading() as connection:
+            return [rows.context(row) for row in connection.execute(query).mappings()]
+
+    def learned_context(self, learned_context_id: str) -> LearnedContext | None:
+        """The learned context of this id; whose it is, its context says."""
+        query = select(learned_contexts).where(_is(learned_contexts, learned_context_id))
+        found = self._learned(query)
+        return found[0] if found else None
+
+    def latest_learned(self, context_id: str) -> LearnedContext | None:
+        """The context's learned context of the highest version."""
+        found = self._learned(_versions(context_id).limit(1))
+        return found[0] if found else None
+
+    def learned_versions(self, context_id: str) -> list[LearnedContext]:
+        """All learned contexts of a context, the newest version first."""
+        return self._learned(_versions(context_id))
+
+    def decision(self, decision_id: str, tenant: str) -> LoggedDecision | None:
+        """The decision of this id with what came of it, if it is the tenant's."""
+        query = _joined().where(_is(decisions, decision_id), decisions.c.tenant == tenant)
+        with self._store.reading() as connection:
+            found = _logged(connection, query)
+        return found[0] if found else None
+
+    def logged_decisions(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        tenant: str | None = None,
+        with_quality_only: bool = False,
+    ) -> Iterator[LoggedDecision]:
+        """Decisions made at ``since`` or later and before ``until``, in time order.
+
+        Read page by page, each page one snapshot: what is written meanwhile may be seen.
+        """
+        conditions: list[ColumnElement[bool]] = []
+        if since is not None:
+            conditions.append(decisions.c.created_at >= since)
+        if until is not None:
+            conditions.append(decisions.c.created_at < until)
+        if tenant is not None:
+            conditions.append(decisions.c.tenant == tenant)
+        if with_quality_only:
+            conditions.append(exists().where(feedback.c.decision_id == decisions.c.id))
+        query = (
+            _joined()
+            .where(*conditions)
+            .order_by(decisions.c.created_at, decisions.c.id)
+            .limit(_PAGE)
+        )
+        following: ColumnElement[bool] = true()
+        while True:
+            with self._store.reading() as connection:
+                page = _logged(connection, query.where(following))
+            yield from page
+            if len(page) < _PAGE:
+                return
+            last = page[-1].decision
+            following = or_(
+                decisions.c.created_at > last.created_at,
+                and_(decisions.c.created_at == last.created_at, decisions.c.id > last.id),
+            )
+
+    def query_counts(self, tenant: str | None = None) -> list[int]:
+        """How many queries each context has had, contexts without any left out."""
+        query = select(contexts.c.n_queries).where(contexts.c.n_queries > 0)
+        if tenant is not None:
+            query = query.where(contexts.c.tenant == tenant)
+        with self._store.reading() as connection:
+            return list(connection.execute(query).scalars())
+
+    def delete_context(self, context_id: str, tenant: str) -> bool:
+        """Delete a context and its learned contexts; False where the tenant has none.
+
+        Its decisions stay, for training, without their link and text: query, answer,
+        error and comment. Records that a writer has still queued are not covered: flush
+        it first.
+        """
+        ours = select(decisions.c.id).where(decisions.c.context_id == context_id)
+        try:
+            with self._store.connect_for_writing() as connection, connection.begin():
+                found = connection.execute(
+                    delete(contexts)
+                    .where(_is(contexts, context_id), contexts.c.tenant == tenant)
+                    .returning(contexts.c.id)
+                ).scalar()
+                if found is None:
+                    return False
+                connection.execute(
+                    update(outcomes)
+                    .where(outcomes.c.decision_id.in_(ours))
+                    .values(answer=None, error=None)
+                )
+                connection.execute(
+                    update(feedback).where(feedback.c.decision_id.in_(ours)).values(comment=None)
+                )
+                connection.execute(
+                    update(decisions)
+                    .where(decisions.c.context_id == context_id)
+                    .values(context_id=None, learned_context_id=None, query="")
+                )
+        except SQLAlchemyError as error:
+            raise self._store.error("written to", error) from error
+        return True
+
+    def _context(self, *conditions: ColumnElement[bool]) -> Context | None:
+        with self._store.reading() as connection:
+            row = connection.execute(select(contexts).where(*conditions)).mappings().first()
+        return None if row is None else rows.context(row)
+
+    def _learned(self, query: Select[Any]) -> list[LearnedContext]:
+        with self._store.reading() as connection:
+            return [rows.learned_context(row) for row in connection.execute(query).mappings()]
+
+
+_OUTCOME_COLUMNS = [column.label(f"outcome_{column.name}") for column in outcomes.columns]
+
+
+def _is(table: Table, row_id: str) -> ColumnElement[bool]:
+    return table.c.id == row_id
+
+
+def _versions(context_id: str) -> Select[Any]:
+    return (
+        select(learned_contexts)
+        .where(learned_contexts.c.context_id == context_id)
+        .order_by(learned_contexts.c.version.desc())
+    )
+
+
+def _joined() -> Select[Any]:
+    return select(*decisions.columns, *_OUTCOME_COLUMNS).outerjoin_from(decisions, outcomes)
+
+
+def _logged(connection: Connection, query: Select[Any]) -> list[LoggedDecision]:
+    """The decisions of ``query`` with their outcome and feedback, in its order."""
+    n_decision = len(decisions.columns)
+    found = connection.execute(query).all()
+    judgements = _feedback(connection, [row[0] for row in found])
+    logged = []
+    for row in found:
+        decision = rows.decision(dict(zip(decisions.columns.keys(), row[:n_decision], strict=True)))
+        outcome = dict(zip(outcomes.columns.keys(), row[n_decision:], strict=True))
+        given = judgements.get(decision.id, ())
+        logged.append(
+            LoggedDecision(
+                decision=decision,
+                outcome=None if outcome["decision_id"] is None else rows.outcome(outcome),
+                quality=given[-1].quality if given else None,
+                feedback=given,
+            )
+        )
+    return logged
+
+
+def _feedback(
+    connection: Connection, decision_ids: Sequence[str]
+) -> dict[str, tuple[Feedback, ...]]:
+    """The feedback on each decision, the latest last."""
+    query = (
+        select(feedback)
+        .where(feedback.c.decision_id.in_(decision_ids))
+        .order_by(feedback.c.decision_id, feedback.c.created_at, feedback.c.id)
+    )
+    given = [rows.feedback(row) for row in connection.execute(query).mappings()]
+    return {key: tuple(group) for key, group in groupby(given, key=lambda one: one.decision_id)}

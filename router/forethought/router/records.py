@@ -1,0 +1,193 @@
+"""The router's data types: what is decided, done, learned and logged.
+
+Frozen and slotted, JSON-able by ``dataclasses.asdict``. Times are Unix seconds (UTC),
+money is USD, lengths of time are milliseconds, as the names say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Message = dict[str, Any]
+"""One chat message in OpenAI's shape, unknown fields included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one or more upstream calls. ``input_tokens`` includes the cached ones."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """A stable prefix that many queries share, identified by ``(tenant, hash)``.
+
+    ``messages`` is the raw context; ``text`` its plain text, on which features and sleep
+    work. ``n_queries`` counts the queries seen so far.
+    """
+
+    id: str
+    tenant: str
+    hash: str
+    messages: tuple[Message, ...]
+    text: str
+    created_at: float
+    registered: bool = False
+    n_queries: int = 0
+    last_query_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """One entry of a learned context.
+
+    ``kind``: ``given`` (a fact read off the context), ``computed`` (a value, with the
+    ``derivation`` it was recomputed from), ``inference`` (a sentence) or ``question``
+    (an anticipated question with its answer). ``confidence`` in [0, 1] is the share of
+    independent drafts that agree; ``verified`` says that a check was passed.
+    """
+
+    kind: Literal["given", "computed", "inference", "question"]
+    text: str
+    answer: str | None = None
+    derivation: str | None = None
+    confidence: float = 0.0
+    verified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SleepLevel:
+    """How much sleep-time compute: ``drafts`` parallel drafts, ``rounds`` rethink rounds."""
+
+    drafts: int = 3
+    rounds: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"k{self.drafts}r{self.rounds}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedContext:
+    """The paper's c': what sleep wrote about a context. ``text`` is what strategies add.
+
+    ``tokens`` is the length of ``text`` in tokens (estimated where no tokenizer is at
+    hand). ``usage`` and ``cost_usd`` are what sleep consumed (cost None: price unknown).
+    """
+
+    id: str
+    context_id: str
+    version: int
+    level: str
+    model: str
+    notes: tuple[Note, ...]
+    text: str
+    tokens: int
+    usage: Usage
+    cost_usd: float | None
+    created_at: float
+    dropped: int = 0
+    """Notes that verification removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One strategy as seen at decision time: what was predicted, and its propensity.
+
+    ``excluded`` is None for an admissible strategy, else the reason in plain words; an
+    excluded strategy has propensity 0.
+    """
+
+    strategy: str
+    quality: float | None = None
+    output_tokens: float | None = None
+    cost_usd: float | None = None
+    latency_ms: float | None = None
+    utility: float | None = None
+    propensity: float = 0.0
+    excluded: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One routing decision, logged before the upstream is called.
+
+    ``features`` are the values of ``forethought.models.features`` by name, without the
+    strategy's own; ``candidates`` has one entry a known strategy. ``reason`` is the
+    plain-words "why". ``mode``: how the strategy was chosen.
+    """
+
+    id: str
+    created_at: float
+    tenant: str
+    context_id: str | None
+    learned_context_id: str | None
+    query: str
+    model: str
+    strategy: str
+    propensity: float
+    mode: Literal["greedy", "explored", "forced", "fallback"]
+    policy_version: str
+    feature_version: str
+    features: dict[str, float]
+    candidates: tuple[Candidate, ...]
+    predictability: float | None
+    expected_queries: float | None
+    reason: str
+    changes: tuple[str, ...] = ()
+
+
+OutcomeStatus = Literal["ok", "upstream_error", "timeout", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a decision. ``cost_usd`` is None where the price is unknown, never 0."""
+
+    decision_id: str
+    status: OutcomeStatus
+    http_status: int
+    usage: Usage
+    cost_usd: float | None
+    latency_ms: float
+    ttft_ms: float | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    finished_at: float = 0.0
+    answer: str | None = None
+    """The answer's text, kept only where settings.log_text is on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """A judgement of one answer: ``quality`` in [0, 1], 1 is right."""
+
+    id: str
+    decision_id: str
+    created_at: float
+    quality: float
+    source: str = "client"
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedDecision:
+    """A decision joined with its outcome and its latest feedback, as read from the log."""
+
+    decision: Decision
+    outcome: Outcome | None = None
+    quality: float | None = None
+    feedback: tuple[Feedback, ...] = field(default=())

@@ -1,0 +1,88 @@
+"""Anticipated questions: parse, check, and write the learned context's text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from forethought.router.grading import token_f1
+from forethought.router.records import Note
+
+MAX_TOKENS: Final = 600
+"""Length of a learned context: every query on the context reads it again."""
+
+AGREEMENT_F1: Final = 0.5
+"""Two short answers with this token F1 (SQuAD's) say the same thing."""
+
+_PAIR: Final = re.compile(r"Q:\s*(?P<q>[^|\n]+\?)\s*\|?\s*\n?\s*A:\s*(?P<a>[^\n]+)")
+_NUMBERED: Final = re.compile(r"^\s*(\d+)[.)]\s*(.+?)\s*$", re.MULTILINE)
+
+_HEAD: Final = "Notes on the text above, worked out and checked in advance:"
+_FOOT: Final = "Where a note answers the question, use its value."
+
+
+def parse_pairs(draft: str) -> list[tuple[str, str]]:
+    """The question and answer pairs of a draft, in order, each question once."""
+    found: dict[str, str] = {}
+    for match in _PAIR.finditer(draft):
+        found.setdefault(match["q"].strip(), match["a"].strip())
+    return list(found.items())
+
+
+def parse_answers(reply: str, n: int) -> list[str | None]:
+    """The answers of a numbered reply to ``n`` questions, None where one is missing."""
+    answers: list[str | None] = [None] * n
+    for number, text in _NUMBERED.findall(reply):
+        index = int(number) - 1
+        if 0 <= index < n and answers[index] is None:
+            answers[index] = text
+    return answers
+
+
+def checked_pairs(
+    pairs: Sequence[tuple[str, str]], again: Sequence[Sequence[str | None]]
+) -> tuple[list[Note], int]:
+    """Keep the pairs whose answer comes out the same when asked again.
+
+    ``again`` has one list of answers a check. Confidence is the share of all answers, the
+    first included, that agree. Returns the notes and the number of pairs dropped.
+    """
+    notes = []
+    for i, (question, answer) in enumerate(pairs):
+        others = [a for check in again if (a := check[i]) is not None]
+        agreeing = sum(1 for other in others if token_f1(other, [answer]) >= AGREEMENT_F1)
+        if others and not agreeing:
+            continue
+        notes.append(
+            Note(
+                kind="question",
+                text=question,
+                answer=answer,
+                confidence=round((1 + agreeing) / (1 + len(again)), 3),
+                verified=agreeing > 0,
+            )
+        )
+    return notes, len(pairs) - len(notes)
+
+
+def within_limit(
+    notes: Sequence[Note], count: Callable[[str], int], limit: int = MAX_TOKENS
+) -> tuple[tuple[Note, ...], int]:
+    """Drop the least trusted notes until the text fits; returns the notes and the number dropped."""
+    kept = list(notes)
+    while kept and count(render(kept)) > limit:
+        kept.remove(min(reversed(kept), key=lambda note: note.confidence))
+    return tuple(kept), len(notes) - len(kept)
+
+
+def render(notes: Sequence[Note]) -> str:
+    """The learned context as the model reads it. Empty without notes."""
+    if not notes:
+        return ""
+    return "\n".join([_HEAD, *(f"- {_line(note)}" for note in notes), _FOOT])
+
+
+def _line(note: Note) -> str:
+    said = note.text if note.answer is None else f"{note.text} {note.answer}"
+    return said if note.derivation is None else f"{said} ({note.derivation})"

