@@ -11,6 +11,7 @@ Takes: about a minute a context with the 1.5B on 2 cores.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import threading
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from openai import OpenAI
 
@@ -34,6 +35,7 @@ from forethought.router.strategies import STRATEGIES, Request
 
 DATASETS = Path(__file__).parent / "datasets"
 SHORT = {"fairytaleqa": "Answer in a few words.", "tatqa": "Answer in a few words."}
+LOW_EFFORT = ("effort:low", "learned:low")
 MAX_TOKENS = {"gsm8k": 400, "fairytaleqa": 200, "tatqa": 300}
 
 
@@ -47,11 +49,19 @@ def context_messages(row: dict[str, Any]) -> list[dict[str, str]]:
 class Recorder:
     """Records one context at a time against ``client``."""
 
-    def __init__(self, client: OpenAI, model: str, level: SleepLevel, extractor: FeatureExtractor):
+    def __init__(
+        self, client: OpenAI, model: str, level: SleepLevel, extractor: FeatureExtractor
+    ) -> None:
         self.client, self.model, self.level, self.extractor = client, model, level, extractor
 
-    def context(self, row: dict[str, Any], max_queries: int) -> Iterator[dict[str, Any]]:
-        """The rows of one context: one for sleep, one for each query and strategy."""
+    def context(
+        self, row: dict[str, Any], max_queries: int, full_queries: int
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of one context: one for sleep, one for each query and strategy.
+
+        From ``full_queries`` on, a query is recorded with the strategies of low effort alone,
+        which cost a hundredth of the others: so more contexts fit into the same hours.
+        """
         messages = context_messages(row)
         began = time.perf_counter()
         written = write(messages[0]["content"], self.level, self._sleep_call)
@@ -73,7 +83,7 @@ class Recorder:
         vector = self.extractor.context(messages[0]["content"])
         artefact = self.extractor.artefact(artefact_facts(learned))
         for n, query in enumerate(row["queries"][:max_queries]):
-            body = {
+            body: dict[str, Any] = {
                 "model": self.model,
                 "messages": [*messages, {"role": "user", "content": query["query"]}],
                 "max_tokens": MAX_TOKENS[row["dataset"]],
@@ -90,7 +100,7 @@ class Recorder:
             request = Request(body=body, split=cut, learned=learned)
             for name, strategy in STRATEGIES.items():
                 why = strategy.excluded(request)
-                if why is not None:
+                if why is not None or (n >= full_queries and name not in LOW_EFFORT):
                     continue
                 answer = self._answer(strategy.prepare(request).body)
                 yield {
@@ -102,7 +112,7 @@ class Recorder:
 
     def _sleep_call(self, wanted: Call) -> Reply:
         reply = self.client.chat.completions.create(
-            model=self.model, messages=list(wanted.messages), max_tokens=wanted.max_tokens,
+            model=self.model, messages=cast("Any", wanted.messages), max_tokens=wanted.max_tokens,
             temperature=wanted.temperature, seed=wanted.seed,
         )  # fmt: skip
         return Reply(reply.choices[0].message.content or "", Usage(**_usage(reply)))
@@ -129,6 +139,11 @@ def _usage(reply: Any) -> dict[str, int]:
     }
 
 
+def _draw(context_id: str) -> float:
+    """A number in [0, 1) that depends on the context alone: reruns choose alike."""
+    return int(hashlib.sha256(f"full {context_id}".encode()).hexdigest()[:8], 16) / 16**8
+
+
 def contexts(names: list[str], splits: list[str], limits: list[int]) -> list[dict[str, Any]]:
     """The contexts of the data sets, interleaved, so that an early stop has some of each."""
     columns = []
@@ -149,6 +164,8 @@ def main() -> None:
     parser.add_argument("--limit", nargs="+", type=int, default=[100, 40])
     parser.add_argument("--split", nargs="+", default=["train", "validation"])
     parser.add_argument("--queries", type=int, default=3)
+    parser.add_argument("--full-queries", type=int, default=1, help="with every strategy")
+    parser.add_argument("--full-share", type=float, default=0.5, help="of the contexts")
     parser.add_argument("--drafts", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--parallel", type=int, default=4)
@@ -166,7 +183,8 @@ def main() -> None:
     def one(row: dict[str, Any]) -> None:
         nonlocal finished
         # Whole contexts only: what a kill cuts off is done again.
-        rows = list(recorder.context(row, args.queries))
+        full = args.full_queries if _draw(row["id"]) < args.full_share else 0
+        rows = list(recorder.context(row, args.queries, full))
         with lock, args.out.open("a") as out:
             out.writelines(json.dumps(r) + "\n" for r in rows)
             finished += 1

@@ -187,9 +187,7 @@ def _boundaries(messages: Sequence[Message], last: int, tools: Any) -> list[Boun
 
 
 def _text_boundaries(text: str, index: int, before: int, chain: str | None) -> list[Boundary]:
-    ends = [
-        (m.start(), m.end()) for m in _PARAGRAPH.finditer(text) if m.start() >= MIN_TEXT_PREFIX
-    ]
+    ends = [(m.start(), m.end()) for m in _PARAGRAPH.finditer(text) if m.start() >= MIN_TEXT_PREFIX]
     ends = [(start, end) for start, end in ends if text[end:].strip()][-MAX_TEXT_BOUNDARIES:]
     digest = hashlib.sha256(b"text\0" if chain is None else f"{chain}\0".encode())
     done = len(text) - len(text.lstrip()) if chain is None else 0

@@ -1,0 +1,1 @@
+"""What is learned: from the log to a better policy, judged before it serves."""

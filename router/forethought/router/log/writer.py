@@ -134,11 +134,11 @@ class LogWriter:
     ) -> None:
         self.close()
 
-    def _encode(self, records: Iterable[Record]) -> list[tuple[str, Row]]:
+    def _encode(self, records: Sequence[Record]) -> list[tuple[str, Row]]:
         try:
             return [encode(record) for record in records]
         except StoreError:
-            self._count_failed(1)
+            self._count_failed(len(records))
             raise
 
     def _put(self, call: _Call) -> None:

@@ -152,6 +152,8 @@ def _grounded(context: str) -> set[float]:
     stated = set(numbers_in(context))
     lowered = context.lower()
     stated |= {float(v) for word, v in _WORDS.items() if word in lowered}
-    shares = {x / 100 for x in stated} | {1 - x / 100 for x in stated} | {1 + x / 100 for x in stated}
+    shares = (
+        {x / 100 for x in stated} | {1 - x / 100 for x in stated} | {1 + x / 100 for x in stated}
+    )
     tidy = {round(x, 10) for x in shares}
     return {float(c) for c in _CONSTANTS} | stated | shares | tidy | {0.5, 0.25, 0.75}

@@ -38,7 +38,9 @@ class Effort:
 
     def prepare(self, request: Request) -> Prepared:
         body = dict(request.body)
-        changes = add_effort(body, list(body["messages"]), self._level, native=request.native_effort)
+        changes = add_effort(
+            body, list(body["messages"]), self._level, native=request.native_effort
+        )
         return Prepared(body, changes)
 
 

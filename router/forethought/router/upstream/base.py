@@ -41,20 +41,26 @@ class Upstream(Protocol):
 
     async def complete(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamReply:
         """POST ``body`` to /chat/completions; ``headers`` are added to the request."""
+        ...
 
     def stream(
         self, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[UpstreamStream]:
         """The same, streamed. Leaving the context cancels the upstream call."""
+        ...
 
     async def models(self) -> UpstreamReply:
         """GET /models."""
+        ...
 
     async def ready(self) -> bool:
         """Whether the upstream answers now."""
+        ...
 
     async def start(self) -> None:
         """Acquire what it needs (a child process, a connection pool)."""
+        ...
 
     async def aclose(self) -> None:
         """Release it."""
+        ...

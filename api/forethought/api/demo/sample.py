@@ -1,0 +1,168 @@
+"""What the demo asks: contexts and questions of two kinds, and how many of each."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, Final
+
+GSM8K: Final = "gsm8k"
+FAIRYTALEQA: Final = "fairytaleqa"
+DATASETS: Final = (GSM8K, FAIRYTALEQA)
+
+TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {GSM8K: "GSM8K problems", FAIRYTALEQA: "FairytaleQA sections"}
+)
+MAX_TOKENS: Final[Mapping[str, int]] = MappingProxyType({GSM8K: 400, FAIRYTALEQA: 200})
+SHORT_ANSWERS: Final[Mapping[str, str]] = MappingProxyType(
+    {FAIRYTALEQA: "\n\nAnswer in a few words."}
+)
+
+PARALLEL: Final = 4
+"""Requests under way at once: what the embedded upstream computes together."""
+
+PARALLEL_GAIN: Final = 1.7
+"""Tokens per second of four requests at once, over one alone (1.5B on 2 cores)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One query on a context; ``row`` is its line of the data set, which grades it."""
+
+    id: str
+    dataset: str
+    text: str
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoContext:
+    """One context and the questions on it."""
+
+    id: str
+    dataset: str
+    text: str
+    questions: tuple[Question, ...]
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """What a client sends before the query."""
+        return [
+            {"role": "system", "content": self.text + SHORT_ANSWERS.get(self.dataset, "")},
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How much of one data set is asked, in contexts and in questions a context.
+
+    ``asked`` questions go to every strategy, ``thought`` of them also to ``learned:high``;
+    ``routed`` further ones are left to the router.
+    """
+
+    contexts: int
+    asked: int
+    thought: int
+    routed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typical:
+    """Tokens that one context or query of a data set takes (medians of the recorded rows)."""
+
+    context: int
+    direct: int
+    thought: int
+    sleep_input: int
+    sleep_output: int
+
+
+TYPICAL: Final[Mapping[str, Typical]] = MappingProxyType(
+    {
+        GSM8K: Typical(context=90, direct=230, thought=150, sleep_input=700, sleep_output=420),
+        FAIRYTALEQA: Typical(context=220, direct=10, thought=55, sleep_input=700, sleep_output=300),
+    }
+)
+
+FULL: Final[Mapping[str, Share]] = MappingProxyType(
+    {
+        GSM8K: Share(contexts=3, asked=3, thought=1, routed=1),
+        FAIRYTALEQA: Share(contexts=2, asked=3, thought=0, routed=1),
+    }
+)
+"""Under five minutes with the 1.5B on 2 cores: see ``estimated_seconds``."""
+
+QUICK: Final[Mapping[str, Share]] = MappingProxyType(
+    {
+        GSM8K: Share(contexts=2, asked=2, thought=1, routed=1),
+        FAIRYTALEQA: Share(contexts=1, asked=2, thought=0, routed=1),
+    }
+)
+
+FIXED_SECONDS: Final = 40.0
+"""Starting the server, training, and asking again afterwards."""
+
+
+def load(dataset: str) -> tuple[DemoContext, ...]:
+    """The contexts of one data set that ship with the package."""
+    lines = (files("forethought.api") / "demo_data" / f"{dataset}.jsonl").read_text("utf-8")
+    return tuple(_context(json.loads(line)) for line in lines.splitlines() if line.strip())
+
+
+def choose(sizes: Mapping[str, Share], *, seed: int) -> tuple[DemoContext, ...]:
+    """Draw as many contexts as ``sizes`` says, those with enough questions, by ``seed``."""
+    drawn: list[DemoContext] = []
+    for dataset, share in sizes.items():
+        wide = [c for c in load(dataset) if len(c.questions) >= share.asked + share.routed]
+        drawn += random.Random(f"{seed} {dataset}").sample(wide, min(share.contexts, len(wide)))
+    return tuple(drawn)
+
+
+def asked(context: DemoContext, share: Share) -> tuple[Question, ...]:
+    """The questions that every strategy gets."""
+    return context.questions[: share.asked]
+
+
+def routed(context: DemoContext, share: Share) -> tuple[Question, ...]:
+    """The further questions that are left to the router."""
+    return context.questions[share.asked : share.asked + share.routed]
+
+
+def others(chosen: Sequence[DemoContext]) -> tuple[DemoContext, ...]:
+    """The contexts that were not drawn: planned, never asked."""
+    taken = {context.id for context in chosen}
+    return tuple(c for dataset in DATASETS for c in load(dataset) if c.id not in taken)
+
+
+def estimated_seconds(
+    sizes: Mapping[str, Share], *, prefill_tokens_per_s: float, decode_tokens_per_s: float
+) -> float:
+    """How long the demo takes at the speed of one request alone."""
+    read = written = 0
+    for dataset, share in sizes.items():
+        usual = TYPICAL[dataset]
+        queries = share.asked
+        # Read: by direct, by effort:low and with the notes; then a short query each.
+        read += share.contexts * (3 * usual.context + usual.sleep_input + 4 * queries * 30)
+        written += share.contexts * (
+            usual.sleep_output
+            + queries * (usual.direct + 2 * 8)
+            + share.thought * usual.thought
+            + share.routed * usual.direct
+        )
+    return FIXED_SECONDS + (
+        read / (prefill_tokens_per_s * 1.2) + written / (decode_tokens_per_s * PARALLEL_GAIN)
+    )
+
+
+def _context(row: Mapping[str, Any]) -> DemoContext:
+    questions = tuple(
+        Question(id=q["id"], dataset=row["dataset"], text=q["query"], row=q) for q in row["queries"]
+    )
+    return DemoContext(
+        id=row["id"], dataset=row["dataset"], text=row["context"], questions=questions
+    )

@@ -1,0 +1,233 @@
+"""What is learned from: aligned arrays out of the log or a file of recorded outcomes.
+
+A row is one answered query. Contexts are never split between training and held-out rows, and
+which side a context is on depends on its id alone: it stays there over repeated retraining,
+so that no policy is ever judged on contexts that it, or the one before it, was fitted on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forethought.models.features import FEATURE_VERSION, strategy_features
+from forethought.router.records import LoggedDecision, Usage
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+HELD_OUT_SHARE: Final = 0.3
+"""Of the contexts: less leaves too few to judge a policy by, more too few to fit it on."""
+
+QUIET_AFTER_S: Final = 3600.0
+"""A context without a query for so long has ended: the demand prior's trace is one hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Queries per context, and whether the context has ended (else: at least so many)."""
+
+    counts: tuple[int, ...] = ()
+    ended: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """n rows in time order, all arrays of shape (n,).
+
+    Attributes:
+        source: Where the rows came from.
+        rows: Features by name, without the strategy's own.
+        strategies: The strategy that answered each row.
+        quality: In [0, 1], NaN where nobody judged the answer.
+        output_tokens: NaN where unknown.
+        latency_ms: NaN where unknown.
+        cost_usd: NaN where the price is unknown.
+        propensity: Of the strategy that answered; NaN for recorded rows, which were not drawn.
+        candidate_names: All strategies that any row could have had, k of them.
+        candidate_propensities: Shape (n, k), 0 where a strategy was no candidate.
+        groups: The context of each row.
+        queries: The query (or decision) of each row.
+        models: The model that answered.
+        usages: The tokens that were read and written.
+        created_at: Unix seconds.
+        held_out: Whether the row's context is kept away from fitting.
+        decisions: The logged decisions themselves; empty for recorded rows.
+        demand: Queries per context of the training contexts.
+        left_out: How many entries could not be used, by reason.
+    """
+
+    source: str
+    rows: Sequence[Mapping[str, float]]
+    strategies: Sequence[str]
+    quality: Floats
+    output_tokens: Floats
+    latency_ms: Floats
+    cost_usd: Floats
+    propensity: Floats
+    candidate_names: tuple[str, ...]
+    candidate_propensities: Floats
+    groups: Sequence[str]
+    queries: Sequence[str]
+    models: Sequence[str]
+    usages: Sequence[Usage]
+    created_at: Floats
+    held_out: Flags
+    decisions: Sequence[LoggedDecision] = ()
+    demand: Demand = Demand()
+    left_out: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.strategies)
+
+    @property
+    def n_contexts(self) -> int:
+        return len(set(self.groups))
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the rows are recorded outcomes, not logged decisions."""
+        return not self.decisions
+
+    @property
+    def train(self) -> Dataset:
+        """The rows to fit on."""
+        return self.take(~self.held_out)
+
+    @property
+    def test(self) -> Dataset:
+        """The held-out rows."""
+        return self.take(self.held_out)
+
+    def take(self, chosen: Flags) -> Dataset:
+        """The rows where ``chosen`` is true."""
+        kept = np.flatnonzero(chosen).tolist()
+        return replace(
+            self,
+            rows=[self.rows[i] for i in kept],
+            strategies=[self.strategies[i] for i in kept],
+            quality=self.quality[kept],
+            output_tokens=self.output_tokens[kept],
+            latency_ms=self.latency_ms[kept],
+            cost_usd=self.cost_usd[kept],
+            propensity=self.propensity[kept],
+            candidate_propensities=self.candidate_propensities[kept],
+            groups=[self.groups[i] for i in kept],
+            queries=[self.queries[i] for i in kept],
+            models=[self.models[i] for i in kept],
+            usages=[self.usages[i] for i in kept],
+            created_at=self.created_at[kept],
+            held_out=self.held_out[kept],
+            decisions=[self.decisions[i] for i in kept] if self.decisions else (),
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of all that is learned from: equal data, equal fingerprint."""
+        digest = hashlib.sha256(FEATURE_VERSION.encode())
+        for index, row in enumerate(self.rows):
+            keys = [self.groups[index], self.queries[index], self.strategies[index]]
+            digest.update(json.dumps([keys, sorted(row.items())]).encode())
+        for array in (self.quality, self.output_tokens, self.latency_ms, self.cost_usd):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(json.dumps([self.demand.counts, self.demand.ended]).encode())
+        return digest.hexdigest()[:16]
+
+
+def is_held_out(context_id: str, share: float = HELD_OUT_SHARE) -> bool:
+    """Whether a context is kept for evaluation; it depends on nothing but its id."""
+    first = hashlib.sha256(context_id.encode()).digest()[:8]
+    return int.from_bytes(first, "big") < share * 2**64
+
+
+def from_log(decisions: Iterable[LoggedDecision], *, source: str = "log") -> Dataset:
+    """The dataset of logged decisions in time order (``LogReader.logged_decisions()``).
+
+    Left out, and counted: decisions without an outcome, with an outcome other than ``ok``, of
+    another feature version or without features. A decision without a context (or whose
+    context was deleted) is a context of its own.
+    """
+    left_out: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    last_at: dict[str, float] = {}
+    used: list[LoggedDecision] = []
+    groups: list[str] = []
+    for logged in decisions:
+        decision = logged.decision
+        if decision.context_id is not None:
+            counts[decision.context_id] += 1
+            last_at[decision.context_id] = decision.created_at
+        why = _unusable(logged)
+        if why is not None:
+            left_out[why] += 1
+            continue
+        used.append(logged)
+        groups.append(decision.context_id or f"decision:{decision.id}")
+    end = max(last_at.values(), default=0.0)
+    to_fit = [context for context in counts if not is_held_out(context)]
+    names = tuple(sorted({c.strategy for one in used for c in one.decision.candidates}))
+    outcomes = [one.outcome for one in used if one.outcome is not None]
+    return Dataset(
+        source=source,
+        rows=[one.decision.features for one in used],
+        strategies=[one.decision.strategy for one in used],
+        quality=_floats([one.quality for one in used]),
+        # A reply without a usage block is logged with zeros: unknown, not empty.
+        output_tokens=_floats([one.usage.output_tokens or None for one in outcomes]),
+        latency_ms=_floats([one.latency_ms for one in outcomes]),
+        cost_usd=_floats([one.cost_usd for one in outcomes]),
+        propensity=_floats([one.decision.propensity for one in used]),
+        candidate_names=names,
+        candidate_propensities=_propensities(used, names),
+        groups=groups,
+        queries=[one.decision.id for one in used],
+        models=[one.decision.model for one in used],
+        usages=[one.usage for one in outcomes],
+        created_at=_floats([one.decision.created_at for one in used]),
+        held_out=np.array([is_held_out(group) for group in groups], dtype=bool),
+        decisions=used,
+        demand=Demand(
+            counts=tuple(counts[context] for context in to_fit),
+            ended=tuple(end - last_at[context] > QUIET_AFTER_S for context in to_fit),
+        ),
+        left_out=dict(left_out),
+    )
+
+
+def _unusable(logged: LoggedDecision) -> str | None:
+    decision, outcome = logged.decision, logged.outcome
+    if decision.feature_version != FEATURE_VERSION:
+        return f"features of version {decision.feature_version}, not {FEATURE_VERSION}"
+    if outcome is None:
+        return "no outcome yet"
+    if outcome.status != "ok":
+        return f"outcome {outcome.status}"
+    if not decision.features:
+        return "no features"
+    try:
+        strategy_features(decision.strategy)
+    except ValueError:
+        return f"strategy {decision.strategy}, unknown to this version"
+    return None
+
+
+def _propensities(used: Sequence[LoggedDecision], names: Sequence[str]) -> Floats:
+    column = {name: index for index, name in enumerate(names)}
+    found = np.zeros((len(used), len(names)))
+    for index, logged in enumerate(used):
+        for candidate in logged.decision.candidates:
+            found[index, column[candidate.strategy]] = candidate.propensity
+    return found
+
+
+def _floats(values: Sequence[float | None]) -> Floats:
+    return np.array([math.nan if v is None else v for v in values], dtype=np.float64)
