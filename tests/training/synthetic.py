@@ -11,7 +11,7 @@ from forethought.models.features import DECISION_FEATURES, FEATURE_VERSION
 from forethought.router.records import Candidate, Decision, Feedback, LoggedDecision, Outcome, Usage
 
 STRATEGIES = ("direct", "effort:low", "effort:high", "learned:low", "learned:high")
-EXPLORING: Mapping[str, float] = {
+EXPLORING: dict[str, float] = {
     "direct": 0.4,
     "effort:low": 0.15,
     "effort:high": 0.15,
@@ -19,8 +19,8 @@ EXPLORING: Mapping[str, float] = {
     "learned:high": 0.15,
 }
 TOKENS = {"direct": 120, "effort:low": 12, "effort:high": 300, "learned:low": 12}
-EQUAL: Mapping[str, float] = dict.fromkeys(STRATEGIES, 0.5)
-LEARNED_HELPS: Mapping[str, float] = EQUAL | {"direct": 0.1, "learned:low": 0.95}
+EQUAL: dict[str, float] = dict.fromkeys(STRATEGIES, 0.5)
+LEARNED_HELPS: dict[str, float] = EQUAL | {"direct": 0.1, "learned:low": 0.95}
 
 
 def make_log(

@@ -91,7 +91,7 @@ def with_propensities(
         message = "no admissible candidate; direct always is"
         raise ValueError(message)
     held = acceptable(candidates, preferences)
-    best = max(held, key=lambda c: c.utility or -math.inf).strategy if held else admissible[0]
+    best = max(held, key=_utility).strategy if held else admissible[0]
     floor = preferences.exploration / len(admissible)
 
     def propensity(candidate: Candidate) -> float:
@@ -147,3 +147,7 @@ def plan_sleep(
     return plan(
         False, f"{forecast}; it is bought at {buy_at}, {n_queries} came", break_even, buy_at
     )
+
+
+def _utility(candidate: Candidate) -> float:
+    return -math.inf if candidate.utility is None else candidate.utility

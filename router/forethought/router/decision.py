@@ -143,6 +143,11 @@ class Decider:
             expected_queries=expected if situation.context else None,
         )
 
+    def fall_back(self, situation: Situation, why: str) -> Decision:
+        """``direct``, because of a failure outside the decision; ``why`` goes into the record."""
+        excluded = {n: s.excluded(situation.request) for n, s in STRATEGIES.items()}
+        return self._fallback(situation, excluded, {}, why)
+
     def features(self, situation: Situation) -> dict[str, float]:
         """The features of a situation by name, without the strategy's own."""
         split, context = situation.request.split, situation.context

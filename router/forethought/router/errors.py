@@ -4,7 +4,8 @@ ForethoughtError (forethought.models.errors)
 ├── InvalidRequest         400  a field of the request is wrong
 │   └── ContextTooLarge    400  the context does not fit the model
 ├── Unauthorized           401  no or an unknown API key
-├── NotFound               404  an unknown model, context or decision
+├── NotFound               404  an unknown context or decision
+│   └── ModelNotFound      404  an unknown model
 ├── UpstreamError          502  the upstream could not be reached or broke off
 │   └── UpstreamTimeout    504  the upstream did not answer in time
 ├── ConfigError                 a setting or a config file cannot be used
@@ -13,6 +14,8 @@ ForethoughtError (forethought.models.errors)
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from forethought.models.errors import ForethoughtError
 
@@ -40,11 +43,17 @@ class Unauthorized(ForethoughtError):
 
 
 class NotFound(ForethoughtError):
-    """The model, context or decision does not exist for this tenant."""
+    """The context or decision does not exist for this tenant."""
 
     code = "not_found"
     http_status = 404
     type = "invalid_request_error"
+
+
+class ModelNotFound(NotFound):
+    """The upstream serves no model of this name."""
+
+    code = "model_not_found"
 
 
 class UpstreamError(ForethoughtError):
@@ -80,3 +89,15 @@ class WeightsError(ForethoughtError):
 
     code = "weights_invalid"
     http_status = 503
+
+
+def openai_error(error: ForethoughtError) -> dict[str, Any]:
+    """The error as OpenAI's clients expect it, in a reply's body or in a stream's event."""
+    return {
+        "error": {
+            "message": str(error),
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }

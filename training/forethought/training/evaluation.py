@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -119,9 +119,11 @@ def evaluate(
     def difference(reward: Floats, q: Floats, reward_range: tuple[float, float]) -> Difference:
         terms = ope.dr_terms(reward, action, p, new - old, q)
         lows, highs = ope.dr_term_bounds(p, new - old, q, reward_range=reward_range)
+        exact = intervals.empirical_bernstein(terms, test.groups, low=lows, high=highs)
+        most = reward_range[1] - reward_range[0]  # that two policies can differ by
         return Difference(
             bootstrap=intervals.cluster_bootstrap(terms, test.groups, seed=seed),
-            bernstein=intervals.empirical_bernstein(terms, test.groups, low=lows, high=highs),
+            bernstein=replace(exact, low=max(exact.low, -most), high=min(exact.high, most)),
         )
 
     def value(version: str, t: Floats) -> PolicyValue:

@@ -32,7 +32,8 @@ def train_lines(result: TrainResult) -> Iterator[str]:
     for note in result.notes:
         yield f"  note: {note}"
     yield ""
-    yield "Predictors on held-out contexts (before: the policy they started from)"
+    before = "" if result.initial is None else " (before: the policy they started from)"
+    yield f"Predictors on held-out contexts{before}"
     yield from _predictors(info)
     yield ""
     yield from _evaluation(result.evaluation)

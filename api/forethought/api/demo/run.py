@@ -1,42 +1,22 @@
-"""The demo's story: ask, sleep, ask again, let the router choose, learn, swap the policy.
-
-Everything goes over HTTP to a real server in a process of its own, and every figure it
-prints was measured in this run.
-"""
+"""Run the demo: fetch the model, start the server, tell the story, stop the server."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from forethought.api.commands.models import fetch_with_progress
-from forethought.api.demo import report, sample, words
-from forethought.api.demo.asking import Ask, Asking, Tick
-from forethought.api.demo.figures import Answer, told_apart
-from forethought.api.demo.learning import promote, train, training_lines
-from forethought.api.demo.machine import machine, priced
+from forethought.api.demo.asking import Asking
 from forethought.api.demo.measured import Measured
-from forethought.api.demo.sample import FAIRYTALEQA, GSM8K, Share
+from forethought.api.demo.sample import FULL, QUICK
 from forethought.api.demo.server import DemoServer, Served
-from forethought.client import Context, LearnedContext
-from forethought.router import catalogue
-from forethought.router.pricing import PriceTable
+from forethought.api.demo.story import Story
 
 DEFAULT_MODEL: Final = "qwen2.5-coder-1.5b"
 QUICK_MODEL: Final = "smollm2-135m"
-
-PATIENCE_S: Final = 240.0
-"""After so long, on a slower machine, what the demo can do without is left out."""
-
-SWAP_TIMEOUT_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,235 +43,16 @@ def run(options: Options, console: Console) -> Measured:
         data_dir=options.data_dir,
         port=options.port,
     )
-    began = time.monotonic()
     named = options.model if embedded is None else None
     console.print("Starting the server")
     with DemoServer(served) as server, Asking(server.base_url, model=named) as asking:
-        story = _Story(options, console, asking, began=began)
-        story.introduce(server.base_url)
-        contexts = story.before_sleep()
-        story.plan(contexts)
-        story.sleep(contexts)
-        story.after_sleep()
-        story.router_alone()
-        story.learn()
-    story.measured.seconds = time.monotonic() - began
+        story = Story(
+            asking,
+            console,
+            served=served,
+            sizes=QUICK if options.quick else FULL,
+            seed=options.seed,
+        )
+        story.tell()
     story.conclude()
     return story.measured
-
-
-class _Story:
-    """The chapters, in order."""
-
-    def __init__(self, options: Options, console: Console, asking: Asking, *, began: float) -> None:
-        self.measured = Measured(model=asking.model)
-        self._options = options
-        self._console = console
-        self._asking = asking
-        self._began = began
-        self._sizes: Mapping[str, Share] = sample.QUICK if options.quick else sample.FULL
-        self._chosen = sample.choose(self._sizes, seed=options.seed)
-        self._learned: dict[str, LearnedContext] = {}
-
-    def introduce(self, address: str) -> None:
-        """Say what runs where, and what it is taken to cost."""
-        say, model = self._console.print, self.measured.model
-        prices = PriceTable().lookup(model, self._options.base_url)
-        upstream = self._options.base_url or "embedded, in a process of its own"
-        say(f"[bold]Forethought demo[/] at {address}", highlight=False)
-        say(f"  model    {escape(model)} ({escape(upstream)})", highlight=False)
-        say(f"  machine  {escape(machine())}", highlight=False)
-        say(f"  prices   {priced(prices)}", highlight=False)
-        known = catalogue.MODELS.get(model)
-        if known is not None:
-            minutes = (
-                sample.estimated_seconds(
-                    self._sizes,
-                    prefill_tokens_per_s=known.prefill_tokens_per_s,
-                    decode_tokens_per_s=known.decode_tokens_per_s,
-                )
-                / 60
-            )
-            say(f"  takes    about {minutes:.1f} minutes on 2 cores", highlight=False)
-
-    def before_sleep(self) -> dict[str, Context]:
-        """Register the contexts and ask the first queries, as without Forethought."""
-        self._chapter("1. First queries: nobody has slept yet")
-        contexts = self._asking.register(self._chosen)
-        # The cheap strategy goes first and pays for reading the context: if the order favours
-        # any, it favours direct, against which sleep is to be measured.
-        for strategy in ("effort:low", "direct"):
-            self._ask(strategy, self._asked(strategy))
-        return contexts
-
-    def plan(self, contexts: dict[str, Context]) -> None:
-        """Show what the router makes of each context, and of many more it never saw."""
-        self._chapter("2. What the router makes of these contexts")
-        self.measured.plans = self._asking.plans(contexts)
-        self._console.print(
-            report.plans_table(self._chosen, self.measured.plans, title="Plans before any sleep")
-        )
-        further = sample.others(self._chosen)
-        unseen = self._asking.plans(self._asking.register(further))
-        kinds = {c.id: c.dataset for c in (*self._chosen, *further)}
-        values: dict[str, list[float]] = {GSM8K: [], FAIRYTALEQA: []}
-        for name, plan in {**self.measured.plans, **unseen}.items():
-            if plan.get("predictability") is not None:
-                values[kinds[name]].append(plan["predictability"])
-        apart = self.measured.told_apart = told_apart(values, GSM8K, FAIRYTALEQA)
-        if apart is not None:
-            self._console.print(words.apart_line(values, apart))
-
-    def sleep(self, contexts: dict[str, Context]) -> None:
-        """Sleep on the contexts, the plans notwithstanding, to measure it on both kinds."""
-        self._chapter("3. Sleep: think before the next query comes")
-        against = [c for c in self._chosen if not self.measured.plans.get(c.id, {}).get("buy")]
-        if against:
-            self._console.print(
-                f"The plan buys no sleep now on {len(against)} of {len(self._chosen)} contexts. "
-                "Here it is asked for on all of them, to measure both kinds."
-            )
-        with self._progress("sleeping", len(self._chosen)) as tick:
-            slept = self._asking.sleep(self._chosen, contexts, tick=tick)
-        self.measured.sleeps = [sleep for sleep, _ in slept]
-        self._learned = {sleep.context: learned for sleep, learned in slept}
-        shown = next((c for c in self._chosen if self._learned[c.id].notes), self._chosen[0])
-        self._console.print(f"What was learned about {shown.id}:")
-        for line in words.learned_lines(shown, self._learned[shown.id]):
-            self._console.print(line, highlight=False)
-        self._console.print(report.sleep_table(self.measured.sleeps))
-
-    def after_sleep(self) -> None:
-        """Ask the same queries from the notes."""
-        self._chapter("4. The same queries, from the notes")
-        empty = [c.id for c in self._chosen if not self._learned[c.id].notes]
-        if empty:
-            self._console.print(f"Without notes, so left out: {', '.join(empty)}.")
-        for strategy in ("learned:low", "learned:high"):
-            if strategy == "learned:low" or not self._late(strategy):
-                self._ask(strategy, self._asked(strategy, leave_out=empty))
-
-    def router_alone(self) -> None:
-        """Leave the choice to the router, on further queries."""
-        self._chapter("5. The router on its own, on further queries")
-        asks = [
-            Ask(context=c, question=q, strategy=None, phase="routed")
-            for c in self._chosen
-            for q in sample.routed(c, self._sizes[c.dataset])
-        ]
-        found = self._ask("the router", asks)
-        self._console.print(report.routed_table(found))
-        if found:
-            chosen = next((a for a in found if a.strategy.startswith("learned")), found[0])
-            self.measured.explained = self._asking.decision(chosen.decision_id)
-
-    def learn(self) -> None:
-        """Train on the log, pass the gate, and have the running server take the new policy."""
-        self._chapter("6. Learn from the log, and swap the policy in")
-        judged = len(self.measured.answers)
-        self._console.print(f"Each of the {judged} answers was graded, and its grade sent back.")
-        with self._console.status("forethought train"):
-            training = self.measured.training = train(
-                self._options.data_dir, seed=self._options.seed
-            )
-        for line in training_lines(training):
-            self._console.print(line, highlight=False)
-        if training.candidate is None:
-            return
-        if not training.promoted:
-            promote(self._options.data_dir, training.candidate)
-            self.measured.forced_promotion = True
-            self._console.print(
-                "[yellow]The gate refused, as it should on so little evidence. ONLY for this "
-                "demonstration the new policy is let in all the same, by `forethought promote "
-                f"{training.candidate}`.[/]"
-            )
-        self._swap()
-
-    def _swap(self) -> None:
-        """Ask one question again until the new policy answers it."""
-        routed = [a for a in self.measured.answers if a.phase == "routed"]
-        if not routed:
-            return
-        before = routed[0]
-        context = next(c for c in self._chosen if c.id == before.context)
-        question = next(q for q in context.questions if q.id == before.question)
-        again = Ask(context=context, question=question, strategy=None, phase="new policy")
-        deadline = time.monotonic() + SWAP_TIMEOUT_S
-        while True:
-            (after,) = self._asking.all([again], tick=lambda: None)
-            if after.policy_version != before.policy_version or time.monotonic() > deadline:
-                break
-            time.sleep(1.0)
-        self.measured.answers.append(after)
-        self.measured.policy_before = before.policy_version
-        self.measured.policy_after = after.policy_version
-        self._console.print(words.swap_lines(before, after), highlight=False)
-
-    def conclude(self) -> None:
-        """The figures, and what they say."""
-        say, measured = self._console.print, self.measured
-        self._chapter("What came of it")
-        say(report.results_table(measured.summaries))
-        say(report.sleep_table(measured.sleeps))
-        say(report.break_even_table(measured.break_evens))
-        if measured.explained is not None:
-            say(report.decision_table(measured.explained))
-            say(escape(measured.explained.reason), highlight=False)
-        say()
-        for found in measured.break_evens:
-            say(words.verdict(found, measured.summaries), highlight=False)
-        say(words.caveats(measured.summaries), style="dim", highlight=False)
-        say(f"Took {measured.seconds:.0f} s on {machine()}.", highlight=False)
-
-    def _asked(self, strategy: str, *, leave_out: Sequence[str] = ()) -> list[Ask]:
-        """The questions for one strategy."""
-        found = []
-        for context in self._chosen:
-            share = self._sizes[context.dataset]
-            questions = sample.asked(context, share)
-            if strategy == "learned:high":
-                questions = questions[: share.thought]
-            if context.id not in leave_out:
-                found += [
-                    Ask(context=context, question=q, strategy=strategy, phase="forced")
-                    for q in questions
-                ]
-        return found
-
-    def _ask(self, label: str, asks: Sequence[Ask]) -> list[Answer]:
-        if not asks:
-            return []
-        began = time.monotonic()
-        with self._progress(label, len(asks)) as tick:
-            found = self._asking.all(asks, tick=tick)
-        self.measured.answers += found
-        tokens = sum(a.output_tokens for a in found)
-        took = time.monotonic() - began
-        self._console.print(
-            f"  {label}: {len(found)} answers, {tokens} output tokens, {took:.1f} s"
-        )
-        return found
-
-    def _late(self, what: str) -> bool:
-        late = time.monotonic() - self._began > PATIENCE_S
-        if late:
-            self._console.print(f"  {what} is left out: this machine takes longer than planned.")
-        return late
-
-    def _chapter(self, title: str) -> None:
-        self._console.print()
-        self._console.rule(f"[bold]{title}[/]", align="left")
-
-    @contextmanager
-    def _progress(self, label: str, total: int) -> Iterator[Tick]:
-        columns = (
-            TextColumn("  {task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=self._console, transient=True) as progress:
-            task = progress.add_task(label, total=total)
-            tick: Callable[[], None] = lambda: progress.advance(task)  # noqa: E731
-            yield tick

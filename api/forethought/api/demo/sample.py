@@ -26,6 +26,7 @@ PARALLEL: Final = 4
 """Requests under way at once: what the embedded upstream computes together."""
 
 PARALLEL_GAIN: Final = 1.7
+PREFILL_GAIN: Final = 1.2
 """Tokens per second of four requests at once, over one alone (1.5B on 2 cores)."""
 
 
@@ -60,8 +61,8 @@ class DemoContext:
 class Share:
     """How much of one data set is asked, in contexts and in questions a context.
 
-    ``asked`` questions go to every strategy, ``thought`` of them also to ``learned:high``;
-    ``routed`` further ones are left to the router.
+    ``asked`` questions go to every strategy; ``routed`` further ones are left to the router.
+    ``thought`` is the number of contexts whose first question also goes to ``learned:high``.
     """
 
     contexts: int
@@ -72,26 +73,36 @@ class Share:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Typical:
-    """Tokens that one context or query of a data set takes (medians of the recorded rows)."""
+    """Tokens that one context or query of a data set takes (means of recorded rows, 1.5B).
+
+    ``sleep_read`` and ``notes_read``: input that the prompt cache does not have.
+    """
 
     context: int
     direct: int
     thought: int
-    sleep_input: int
-    sleep_output: int
+    sleep_read: int
+    sleep_written: int
+    notes_read: int
 
 
 TYPICAL: Final[Mapping[str, Typical]] = MappingProxyType(
     {
-        GSM8K: Typical(context=90, direct=230, thought=150, sleep_input=700, sleep_output=420),
-        FAIRYTALEQA: Typical(context=220, direct=10, thought=55, sleep_input=700, sleep_output=300),
+        GSM8K: Typical(
+            context=70, direct=268, thought=220, sleep_read=170, sleep_written=370, notes_read=290
+        ),
+        FAIRYTALEQA: Typical(
+            context=220, direct=8, thought=57, sleep_read=680, sleep_written=160, notes_read=320
+        ),
     }
 )
+QUERY_READ: Final = 25
+SHORT_WRITTEN: Final = 8
 
 FULL: Final[Mapping[str, Share]] = MappingProxyType(
     {
         GSM8K: Share(contexts=3, asked=3, thought=1, routed=1),
-        FAIRYTALEQA: Share(contexts=2, asked=3, thought=0, routed=1),
+        FAIRYTALEQA: Share(contexts=2, asked=2, thought=0, routed=1),
     }
 )
 """Under five minutes with the 1.5B on 2 cores: see ``estimated_seconds``."""
@@ -103,7 +114,7 @@ QUICK: Final[Mapping[str, Share]] = MappingProxyType(
     }
 )
 
-FIXED_SECONDS: Final = 40.0
+FIXED_SECONDS: Final = 30.0
 """Starting the server, training, and asking again afterwards."""
 
 
@@ -144,18 +155,19 @@ def estimated_seconds(
     """How long the demo takes at the speed of one request alone."""
     read = written = 0
     for dataset, share in sizes.items():
-        usual = TYPICAL[dataset]
-        queries = share.asked
-        # Read: by direct, by effort:low and with the notes; then a short query each.
-        read += share.contexts * (3 * usual.context + usual.sleep_input + 4 * queries * 30)
-        written += share.contexts * (
-            usual.sleep_output
-            + queries * (usual.direct + 2 * 8)
-            + share.thought * usual.thought
-            + share.routed * usual.direct
+        usual, n = TYPICAL[dataset], share.contexts
+        queries = 3 * share.asked + share.routed
+        read += n * (usual.context + usual.sleep_read + usual.notes_read + queries * QUERY_READ)
+        written += n * (
+            usual.sleep_written
+            + share.asked * (usual.direct + 2 * SHORT_WRITTEN)
+            # The router asks for some short answers and for some long ones.
+            + share.routed * usual.direct // 2
         )
+        written += share.thought * usual.thought
     return FIXED_SECONDS + (
-        read / (prefill_tokens_per_s * 1.2) + written / (decode_tokens_per_s * PARALLEL_GAIN)
+        read / (prefill_tokens_per_s * PREFILL_GAIN)
+        + written / (decode_tokens_per_s * PARALLEL_GAIN)
     )
 
 

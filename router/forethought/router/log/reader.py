@@ -49,6 +49,12 @@ class LogReader:
         """The tenant's context of this hash."""
         return self._context(contexts.c.tenant == tenant, contexts.c.hash == context_hash)
 
+    def contexts_by_hash(self, tenant: str, hashes: Sequence[str]) -> list[Context]:
+        """The tenant's contexts of these hashes, in no order."""
+        query = select(contexts).where(contexts.c.tenant == tenant, contexts.c.hash.in_(hashes))
+        with self._store.reading() as connection:
+            return [rows.context(row) for row in connection.execute(query).mappings()]
+
     def contexts(self, tenant: str, limit: int = 20, after: str | None = None) -> list[Context]:
         """The tenant's contexts, newest first, from the one that follows the id ``after``.
 

@@ -102,6 +102,11 @@ class EmbeddedUpstream:
         return self._alias
 
     @property
+    def api_key(self) -> str:
+        """The key of the child's server, for other clients in this process. Never shown."""
+        return self._api_key
+
+    @property
     def pid(self) -> int | None:
         """The child's process id; None while there is none."""
         return self._process.pid if self._process else None
