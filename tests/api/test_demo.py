@@ -226,13 +226,13 @@ def test_the_tables_show_what_was_measured() -> None:
     )
     rows = [" ".join(line.split()).replace("│", "|") for line in shown.splitlines()]
     for expected in (
-        "GSM8K problems | direct | 2 | 50% [9%, 91%] | 200 | 120 (90) | 2.50 s | 0.300",
+        "GSM8K direct | 2 | 50% [9%, 91%] | 200 | 120 (90) | 2.50 s | 0.300",
         "| learned:low | 1 | 100% [21%, 100%] | 4 | 120 (90) | 2.50 s | -",
         "| router | 1 | 100% [21%, 100%] | 200 | 120 (90) | 2.50 s | 0.300",
-        "FairytaleQA sections | learned:low | 1 | 0.25 [0.25, 0.25] | 200 | 120 (90) | 2.50 s",
-        "GSM8K problems | 1 | 7.0 (1.0) | 190 | 420 | 1000 (300) | 0.900",
-        "FairytaleQA sections | 1 | 7.0 (1.0) | 190 | 420 | 1000 (300) | -",
-        "GSM8K problems | 0.900 | 0.400 | 0.100 | 0.300 | 3 queries | 1 a context | 1.000",
+        "FairytaleQA learned:low | 1 | 0.25 [0.25, 0.25] | 200 | 120 (90) | 2.50 s",
+        "GSM8K 1 | 7.0 (1.0) | 190 | 420 | 1000 (300) | 0.900",
+        "FairytaleQA 1 | 7.0 (1.0) | 190 | 420 | 1000 (300) | -",
+        "GSM8K 0.900 | 0.400 | 0.100 | 0.300 | 3 queries | 1 a context | 1.000",
     ):
         assert any(expected in row for row in rows), expected
 

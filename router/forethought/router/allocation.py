@@ -11,8 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from forethought.router.records import Candidate
+
+_NEVER: Final = 1e15
+"""No context gets so many queries: what is to be bought then is not bought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +118,9 @@ def plan_sleep(
 
     With ``b = sleep cost / saving per query`` the rule buys after ``ceil(trust * b)`` queries
     where at least ``b`` are forecast in all, and after ``ceil(b / trust)`` where fewer are.
-    Its cost is within ``1 + 1 / trust`` of the optimum whatever the forecast, and within
-    ``1 + trust`` of it where the forecast is right.
+    Its cost is within ``1 + 1 / trust`` of the optimum whatever the forecasts, and within
+    ``1 + trust`` of it where they are right; both but for the saving of one query, as only whole
+    queries can be waited for.
     """
     expected = n_queries + expected_more
 
@@ -131,14 +136,16 @@ def plan_sleep(
             buy_at=buy_at,
         )
 
-    if saving_per_query_usd <= 0:
+    saves = saving_per_query_usd > 0
+    break_even = sleep_cost_usd / saving_per_query_usd if saves else math.inf
+    # Too far off to count is never, and NaN is no saving.
+    if not break_even / trust < _NEVER:
         return plan(
             buy=False,
             reason="a learned context is not expected to save anything on these queries",
             break_even=None,
             buy_at=None,
         )
-    break_even = sleep_cost_usd / saving_per_query_usd
     likely = expected >= break_even
     buy_at = math.ceil(trust * break_even if likely else break_even / trust)
     forecast = f"{expected:.1f} queries are expected and sleep breaks even at {break_even:.1f}"

@@ -10,7 +10,8 @@ message, after any paragraph ("document, blank line, question"). Each such place
    its text before the last paragraph where that is long enough to be a document.
 
 The hash of a prefix that is one piece of text depends on that text alone, not on its role,
-so a document registered by ``POST /v1/contexts`` is found again wherever the client puts it.
+so a document registered by ``POST /v1/contexts`` is found again whether the client sends it as
+its first message, in any role, or in front of its question. Tools are part of a context.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MIN_TEXT_PREFIX: Final = 200
 MAX_TEXT_BOUNDARIES: Final = 64
 """A message has at most so many paragraph boundaries (the last ones): bounds the hashing."""
 
-_PARAGRAPH: Final = re.compile(r"\n[ \t]*\n\s*")
+_PARAGRAPH: Final = re.compile(r"\n[ \t\r]*\n\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,11 @@ def text_of(content: Any) -> str:
 
 
 def context_hash(messages: Sequence[Message], tools: Any = None) -> str:
-    """Identity of a context. One message without tools counts by its text alone."""
-    if len(messages) == 1 and not tools:
-        text = text_of(messages[0].get("content")).strip()
-        return hashlib.sha256(b"text\0" + text.encode(errors="replace")).hexdigest()
-    return _chain(messages, tools)[-1]
+    """Identity of a context. One message of text without tools counts by its text alone."""
+    text = _sole_text(messages, tools)
+    if text is None:
+        return _chain(messages, tools)[-1]
+    return hashlib.sha256(b"text\0" + text.encode(errors="replace")).hexdigest()
 
 
 def request_hash(body: Mapping[str, Any]) -> str:
@@ -164,6 +165,27 @@ def plain_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{m['role']}: {text_of(m.get('content'))}".strip() for m in messages)
 
 
+def _sole_text(messages: Sequence[Message], tools: Any) -> str | None:
+    """The text of a lone message that holds nothing else; None for any other prefix.
+
+    What shows no text (an image, a tool call) has to count: else all images were one context.
+    """
+    if len(messages) != 1 or tools or messages[0].get("tool_calls"):
+        return None
+    content = messages[0].get("content")
+    if isinstance(content, list) and not all(map(_is_text_part, content)):
+        return None
+    return text_of(content).strip() or None
+
+
+def _is_text_part(part: Any) -> bool:
+    return (
+        isinstance(part, Mapping)
+        and part.get("type", "text") == "text"
+        and isinstance(part.get("text"), str)
+    )
+
+
 def _last_user(messages: Sequence[Message]) -> int:
     return next(
         (i for i in range(len(messages) - 1, -1, -1) if messages[i]["role"] == "user"),
@@ -187,15 +209,22 @@ def _boundaries(messages: Sequence[Message], last: int, tools: Any) -> list[Boun
 
 
 def _text_boundaries(text: str, index: int, before: int, chain: str | None) -> list[Boundary]:
-    ends = [(m.start(), m.end()) for m in _PARAGRAPH.finditer(text) if m.start() >= MIN_TEXT_PREFIX]
-    ends = [(start, end) for start, end in ends if text[end:].strip()][-MAX_TEXT_BOUNDARIES:]
+    begin, stop = len(text) - len(text.lstrip()), len(text.rstrip())
+    places = [
+        (match.start(), match.end())
+        for match in _PARAGRAPH.finditer(text)
+        if match.start() - begin >= MIN_TEXT_PREFIX and match.end() < stop
+    ]
     digest = hashlib.sha256(b"text\0" if chain is None else f"{chain}\0".encode())
-    done = len(text) - len(text.lstrip()) if chain is None else 0
+    done = begin
     found = []
-    for start, end in ends:
-        digest.update(text[done:start].encode(errors="replace"))
-        done = start
-        found.append(Boundary(index, end, digest.copy().hexdigest(), before + start))
+    for start, offset in places[-MAX_TEXT_BOUNDARIES:]:
+        end = start  # what is registered is hashed without the blanks around it
+        while text[end - 1].isspace():
+            end -= 1
+        digest.update(text[done:end].encode(errors="replace"))
+        done = end
+        found.append(Boundary(index, offset, digest.copy().hexdigest(), before + end - begin))
     return found
 
 

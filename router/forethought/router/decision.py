@@ -8,12 +8,13 @@ is ``direct``, and the record says so.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 
 from forethought.models.features import (
     FEATURE_VERSION,
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHARS_PER_TOKEN: Final = 4.0
-"""Length of a token before the upstream has counted it (English text, GPT and Qwen vocabularies)."""
+"""Length of a token before the upstream has counted it (English; GPT and Qwen vocabularies)."""
 
 _CACHED: Final = 4096
 
 V = TypeVar("V")
+Mode = Literal["greedy", "explored", "forced", "fallback"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +108,20 @@ class Decider:
         return "none" if self.bundle is None else self.bundle.version
 
     def decide(self, situation: Situation) -> Decision:
-        """Choose a strategy for ``situation``; never raises for a prediction's sake."""
-        excluded = {n: s.excluded(situation.request) for n, s in STRATEGIES.items()}
-        try:
-            features = self.features(situation)
-        except Exception:
-            log.exception("features failed; falling back to direct")
-            return self._fallback(situation, excluded, {}, "the features could not be computed")
+        """Choose a strategy for ``situation``; never raises for a prediction's sake.
+
+        Raises:
+            ValueError: ``situation.forced`` is no strategy, or one that cannot serve the request.
+        """
+        excluded = _excluded(situation.request)
+        features = self._features_if_any(situation)
         if situation.forced is not None:
-            return self._forced(situation, excluded, features)
+            return self._forced(situation, situation.forced, excluded, features)
+        if not features:
+            return self._fallback(situation, features, "the features could not be computed")
         bundle = self.bundle
         if bundle is None:
-            return self._fallback(situation, excluded, features, "no policy is loaded")
+            return self._fallback(situation, features, "no policy is loaded")
         try:
             prices = self._prices.lookup(situation.model, situation.provider_url)
             candidates = predict_candidates(
@@ -129,7 +133,7 @@ class Decider:
             expected = seen + 1 + bundle.demand.expected_more(seen + 1)
         except Exception:
             log.exception("prediction failed; falling back to direct")
-            return self._fallback(situation, excluded, features, "the prediction failed")
+            return self._fallback(situation, features, "the prediction failed")
         chosen = self._rng.choices(candidates, [c.propensity for c in candidates])[0]
         greedy = max(candidates, key=lambda c: c.propensity)
         return self._record(
@@ -138,6 +142,7 @@ class Decider:
             candidates=candidates,
             features=features,
             mode="greedy" if chosen is greedy else "explored",
+            policy_version=bundle.version,
             reason=_why(chosen, greedy, candidates),
             predictability=predictability if situation.context else None,
             expected_queries=expected if situation.context else None,
@@ -145,8 +150,7 @@ class Decider:
 
     def fall_back(self, situation: Situation, why: str) -> Decision:
         """``direct``, because of a failure outside the decision; ``why`` goes into the record."""
-        excluded = {n: s.excluded(situation.request) for n, s in STRATEGIES.items()}
-        return self._fallback(situation, excluded, {}, why)
+        return self._fallback(situation, self._features_if_any(situation), why)
 
     def features(self, situation: Situation) -> dict[str, float]:
         """The features of a situation by name, without the strategy's own."""
@@ -186,6 +190,13 @@ class Decider:
             ),
         )
 
+    def _features_if_any(self, situation: Situation) -> dict[str, float]:
+        try:
+            return self.features(situation)
+        except Exception:
+            log.exception("the features could not be computed")
+            return {}
+
     def _inputs(self, situation: Situation) -> dict[str, Usage]:
         """Input tokens by strategy, before the upstream has counted them."""
         split, learned = situation.request.split, situation.request.learned
@@ -200,9 +211,45 @@ class Decider:
         return {n: reading if n.startswith("learned") else plain for n in STRATEGIES}
 
     def _forced(
-        self, situation: Situation, excluded: Mapping[str, str | None], features: dict[str, float]
+        self,
+        situation: Situation,
+        name: str,
+        excluded: Mapping[str, str | None],
+        features: dict[str, float],
     ) -> Decision:
-        name = situation.forced or "direct"
+        why_not = excluded.get(name, "there is no such strategy")
+        if why_not is not None:
+            message = f"{name} cannot be forced: {why_not}"
+            raise ValueError(message)
+        return self._certain(
+            situation,
+            name,
+            excluded,
+            features,
+            mode="forced",
+            reason=f"The request asked for {name}.",
+        )
+
+    def _fallback(self, situation: Situation, features: dict[str, float], why: str) -> Decision:
+        return self._certain(
+            situation,
+            "direct",
+            _excluded(situation.request),
+            features,
+            mode="fallback",
+            reason=f"direct, because {why}.",
+        )
+
+    def _certain(
+        self,
+        situation: Situation,
+        name: str,
+        excluded: Mapping[str, str | None],
+        features: dict[str, float],
+        *,
+        mode: Mode,
+        reason: str,
+    ) -> Decision:
         candidates = tuple(
             Candidate(strategy=n, propensity=float(n == name), excluded=why)
             for n, why in excluded.items()
@@ -212,28 +259,9 @@ class Decider:
             chosen=next(c for c in candidates if c.strategy == name),
             candidates=candidates,
             features=features,
-            mode="forced",
-            reason=f"The request asked for {name}.",
-        )
-
-    def _fallback(
-        self,
-        situation: Situation,
-        excluded: Mapping[str, str | None],
-        features: dict[str, float],
-        why: str,
-    ) -> Decision:
-        candidates = tuple(
-            Candidate(strategy=n, propensity=float(n == "direct"), excluded=reason)
-            for n, reason in excluded.items()
-        )
-        return self._record(
-            situation,
-            chosen=candidates[0],
-            candidates=candidates,
-            features=features,
-            mode="fallback",
-            reason=f"direct, because {why}.",
+            mode=mode,
+            policy_version=self.policy_version,
+            reason=reason,
         )
 
     def _record(
@@ -243,7 +271,8 @@ class Decider:
         chosen: Candidate,
         candidates: tuple[Candidate, ...],
         features: dict[str, float],
-        mode: str,
+        mode: Mode,
+        policy_version: str,
         reason: str,
         predictability: float | None = None,
         expected_queries: float | None = None,
@@ -259,8 +288,8 @@ class Decider:
             model=situation.model,
             strategy=chosen.strategy,
             propensity=chosen.propensity,
-            mode=mode,  # type: ignore[arg-type]
-            policy_version=self.policy_version,
+            mode=mode,
+            policy_version=policy_version,
             feature_version=FEATURE_VERSION,
             features=features,
             candidates=candidates,
@@ -268,6 +297,10 @@ class Decider:
             expected_queries=expected_queries,
             reason=reason,
         )
+
+
+def _excluded(request: Request) -> dict[str, str | None]:
+    return {name: strategy.excluded(request) for name, strategy in STRATEGIES.items()}
 
 
 def artefact_facts(learned: LearnedContext) -> ArtefactFacts:
@@ -291,13 +324,19 @@ def predict_candidates(
     prices: Prices | None,
     preferences: Preferences,
 ) -> tuple[Candidate, ...]:
-    """Predict every admissible strategy's outcome and utility, in one call a head."""
+    """Predict every admissible strategy's outcome and utility, in one call a head.
+
+    Raises ValueError where a prediction is not finite.
+    """
     names = [n for n, why in excluded.items() if why is None]
     predicted = bundle.outcome.predict(matrix([features] * len(names), names))
     found: dict[str, Candidate] = {}
     for i, name in enumerate(names):
         quality, tokens = float(predicted.quality[i]), float(predicted.tokens[i])
         latency_ms = float(predicted.latency_ms[i])
+        if not math.isfinite(quality + tokens + latency_ms):
+            message = f"the prediction for {name} is not finite"
+            raise ValueError(message)
         spent = cost(replace(inputs[name], output_tokens=round(tokens)), prices)
         found[name] = Candidate(
             strategy=name,

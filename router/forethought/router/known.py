@@ -26,7 +26,10 @@ UNKNOWN_S: Final = 10.0
 should serve soon."""
 
 MAX_CHARS: Final = 16_000_000
-"""Characters of context text kept: 16-64 MB of memory."""
+"""Characters of contexts kept: with their texts, 32-64 MB of memory."""
+
+_ENTRY_CHARS: Final = 1_000
+"""What an entry takes beside its context."""
 
 MAX_UNKNOWN: Final = 20_000
 
@@ -49,6 +52,7 @@ class Known:
     features: Mapping[str, float] | None = None
     plan_at: int = 0
     planned_by: str = ""
+    size: int = 0
 
 
 class KnownContexts:
@@ -181,7 +185,7 @@ class KnownContexts:
         n_queries = max(read.n_queries, known.context.n_queries)
         latest = max(read.last_query_at or 0.0, known.context.last_query_at or 0.0) or None
         known.context = replace(read, n_queries=n_queries, last_query_at=latest)
-        if learned is not None and (known.learned is None or learned.version > known.learned.version):
+        if known.learned is None or (learned and learned.version > known.learned.version):
             known.learned = learned
         known.saved, known.read_at = True, now
         self._unknown.pop(key, None)
@@ -190,14 +194,15 @@ class KnownContexts:
     def _keep(self, key: tuple[str, str], known: Known) -> None:
         self._known[key] = known
         self._hashes[known.context.id] = key
-        self._chars += len(known.context.text)
+        known.size = len(repr(known.context.messages)) + _ENTRY_CHARS
+        self._chars += known.size
         while self._chars > MAX_CHARS and len(self._known) > 1:
             self._drop(next(iter(self._known)))
 
     def _drop(self, key: tuple[str, str]) -> None:
         known = self._known.pop(key)
         self._hashes.pop(known.context.id, None)
-        self._chars -= len(known.context.text)
+        self._chars -= known.size
 
 
 def new_context(split: Split, *, tenant: str, context_id: str, now: float) -> Context | None:

@@ -21,6 +21,9 @@ from forethought.models.errors import ForethoughtError
 EXIT_INTERRUPTED = 130
 """What a shell reports for Ctrl-C."""
 
+PLAIN_WIDTH = 110
+"""Columns where the output goes to a file or a log: all tables fit."""
+
 
 def command(
     quick: Annotated[
@@ -55,6 +58,8 @@ def command(
     from forethought.api.demo.run import Options, run  # noqa: PLC0415
 
     console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
     try:
         with _terminable(), _data_folder(data_dir, keep=keep, console=console) as folder:
             options = Options(

@@ -47,7 +47,7 @@ def train(data_dir: Path, *, seed: int) -> Training:
     """Fit a policy from the log, judge it, and let it serve if the gate agrees."""
     done = _forethought(["train", "--data-dir", str(data_dir), "--seed", str(seed), "--json"])
     if done.returncode == 2:
-        return Training(figures=None, refusal=_last_line(done.stderr))
+        return Training(figures=None, refusal=_last_line(done.stderr).removeprefix("forethought: "))
     if done.returncode != 0:
         raise DemoError(f"forethought train failed: {_last_line(done.stderr)}", param="train")
     return Training(figures=json.loads(_last_line(done.stdout)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from forethought.api.demo.figures import Answer, BreakEven, Sleep, Summary, mean_or_none
@@ -24,7 +25,7 @@ def results_table(summaries: Iterable[Summary]) -> Table:
         ">right, or F1",
         ">output tokens",
         ">input (cached)",
-        ">latency p50",
+        ">p50 latency",
         ">USD per 1,000",
     )
     before = None
@@ -107,9 +108,9 @@ def plans_table(
     table = _table(
         title,
         "context",
-        ">queries so far",
-        ">foreseeable",
-        ">forecast: saved a query",
+        ">queries",
+        ">predict- ability",
+        ">would save, USD per 1,000",
         ">breaks even at",
         "sleep?",
     )
@@ -122,7 +123,7 @@ def plans_table(
             context.id,
             str(plan.get("n_queries", "")),
             percent(plan.get("predictability")),
-            f"{usd_per_thousand(plan.get('saving_per_query_usd'))} / 1,000",
+            usd_per_thousand(plan.get("saving_per_query_usd")),
             "never" if even is None else f"{even:.1f}",
             "[green]buy[/]" if plan.get("buy") else "no",
         )
@@ -157,14 +158,14 @@ def routed_table(answers: Sequence[Answer]) -> Table:
 def decision_table(decision: Decision) -> Table:
     """The candidates of one decision."""
     table = _table(
-        f"Why: decision {decision.id}",
+        f"One decision explained: {decision.id}, {decision.mode}, by policy "
+        f"{decision.policy_version}",
         "strategy",
         ">right",
         ">output tokens",
         ">USD per 1,000",
         ">latency",
         ">propensity",
-        "left out because",
     )
     for c in decision.candidates:
         table.add_row(
@@ -174,7 +175,6 @@ def decision_table(decision: Decision) -> Table:
             "" if c.quality is None else usd_per_thousand(c.cost_usd),
             "" if c.latency_ms is None else seconds(c.latency_ms),
             f"{c.propensity:.3f}",
-            c.excluded or "",
         )
     return table
 
@@ -210,7 +210,13 @@ def seconds(latency_ms: float) -> str:
 
 def _table(title: str, *columns: str) -> Table:
     """A plain table; a column named ``>...`` is aligned to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column[0] == ">" else "left")
+        right = column.startswith(">")
+        # Headers may break; figures that do are hard to read.
+        table.add_column(
+            column.removeprefix(">"), justify="right" if right else "left", no_wrap=not right
+        )
     return table

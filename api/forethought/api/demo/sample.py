@@ -14,9 +14,7 @@ GSM8K: Final = "gsm8k"
 FAIRYTALEQA: Final = "fairytaleqa"
 DATASETS: Final = (GSM8K, FAIRYTALEQA)
 
-TITLES: Final[Mapping[str, str]] = MappingProxyType(
-    {GSM8K: "GSM8K problems", FAIRYTALEQA: "FairytaleQA sections"}
-)
+TITLES: Final[Mapping[str, str]] = MappingProxyType({GSM8K: "GSM8K", FAIRYTALEQA: "FairytaleQA"})
 MAX_TOKENS: Final[Mapping[str, int]] = MappingProxyType({GSM8K: 400, FAIRYTALEQA: 200})
 SHORT_ANSWERS: Final[Mapping[str, str]] = MappingProxyType(
     {FAIRYTALEQA: "\n\nAnswer in a few words."}

@@ -16,6 +16,7 @@ from typing import Final, Self
 import httpx2
 
 from forethought.api.demo.errors import DemoError
+from forethought.api.demo.sample import PARALLEL
 
 START_TIMEOUT_S: Final = 180.0
 STOP_TIMEOUT_S: Final = 10.0
@@ -33,6 +34,7 @@ class Served:
     base_url: str | None
     data_dir: Path
     port: int
+    seed: int
 
 
 class DemoServer(AbstractContextManager["DemoServer"]):
@@ -49,14 +51,14 @@ class DemoServer(AbstractContextManager["DemoServer"]):
         return f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "forethought.api.cli", "serve", *self._arguments()]
+        command = [sys.executable, "-m", "forethought.api.cli", "serve"]
         with self.log_path.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment(),
+                env=environment() | self._settings(),
             )
         try:
             self._wait_until_ready(self._process)
@@ -85,15 +87,19 @@ class DemoServer(AbstractContextManager["DemoServer"]):
             process.kill()
             process.wait()
 
-    def _arguments(self) -> list[str]:
+    def _settings(self) -> dict[str, str]:
         served = self._served
-        arguments = ["--host", "127.0.0.1", "--port", str(self.port)]
-        arguments += ["--data-dir", str(served.data_dir)]
-        if served.base_url is not None:
-            arguments += ["--base-url", served.base_url]
-        if served.model is not None:
-            arguments += ["--model", served.model]
-        return arguments
+        given = {
+            "HOST": "127.0.0.1",
+            "PORT": self.port,
+            "DATA_DIR": served.data_dir,
+            "MODEL": served.model,
+            "UPSTREAM_BASE_URL": served.base_url,
+            "PARALLEL": PARALLEL,
+            "SLEEP_CONCURRENCY": PARALLEL,
+            "SEED": served.seed,
+        }
+        return {f"FORETHOUGHT_{k}": str(v) for k, v in given.items() if v is not None}
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

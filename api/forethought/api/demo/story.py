@@ -132,7 +132,6 @@ class Story:
         self._console.print(f"What was learned about {shown.id}:")
         for line in words.learned_lines(shown, self._learned[shown.id]):
             self._console.print(line, highlight=False)
-        self._console.print(report.sleep_table(self.measured.sleeps))
 
     def after_sleep(self) -> None:
         """Ask the same queries from the notes."""
@@ -205,10 +204,15 @@ class Story:
         self._chapter("What came of it")
         say(report.results_table(measured.summaries))
         say(report.sleep_table(measured.sleeps))
-        say(report.break_even_table(measured.break_evens))
+        if measured.break_evens:
+            say(report.break_even_table(measured.break_evens))
+        else:
+            say("Sleep left nothing to answer from, so there is nothing to compare.")
         if measured.explained is not None:
             say(report.decision_table(measured.explained))
             say(escape(measured.explained.reason), highlight=False)
+            if left_out := words.excluded_line(measured.explained):
+                say(escape(left_out), highlight=False)
         say()
         for found in measured.break_evens:
             say(words.verdict(found, measured.summaries), highlight=False)
@@ -246,7 +250,8 @@ class Story:
         tokens = sum(a.output_tokens for a in found)
         took = time.monotonic() - began
         self._console.print(
-            f"  {label}: {len(found)} answers, {tokens} output tokens, {took:.1f} s"
+            f"  {label}: {len(found)} answers, {tokens} output tokens, {took:.1f} s",
+            highlight=False,
         )
         return found
 
@@ -268,7 +273,9 @@ class Story:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self._console, transient=True) as progress:
+        terminal = self._console.is_terminal
+        with Progress(
+            *columns, console=self._console, transient=True, disable=not terminal
+        ) as progress:
             task = progress.add_task(label, total=total)
-            tick: Callable[[], None] = lambda: progress.advance(task)  # noqa: E731
-            yield tick
+            yield lambda: progress.advance(task)

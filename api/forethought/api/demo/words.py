@@ -9,7 +9,7 @@ from rich.markup import escape
 from forethought.api.demo.figures import Answer, BreakEven, Summary
 from forethought.api.demo.report import usd_per_thousand
 from forethought.api.demo.sample import GSM8K, TITLES, DemoContext
-from forethought.client import LearnedContext
+from forethought.client import Decision, LearnedContext
 
 
 def learned_lines(context: DemoContext, learned: LearnedContext) -> list[str]:
@@ -21,7 +21,31 @@ def learned_lines(context: DemoContext, learned: LearnedContext) -> list[str]:
         lines.append(f"  • {said}{worked}  [dim]{note.confidence:.0%} of the drafts agree[/]")
     if not learned.notes:
         lines.append("  Nothing that passed its checks.")
+    lines += ["", f"  {learned_cost(learned)}"]
     return lines
+
+
+def learned_cost(learned: LearnedContext) -> str:
+    """What a sleep consumed and what it left."""
+    used = learned.usage
+    read, written = (used.input_tokens, used.output_tokens) if used else (0, 0)
+    price = "at an unknown price" if learned.cost_usd is None else f"for {learned.cost_usd:.6f} USD"
+    return (
+        f"Sleep read {read} and wrote {written} tokens {price}; of {len(learned.notes) + learned.dropped} notes "
+        f"{learned.dropped} failed their checks. Each query reads {learned.tokens} tokens of notes."
+    )
+
+
+def excluded_line(decision: Decision) -> str | None:
+    """Which strategies could not be chosen, and why."""
+    reasons: dict[str, list[str]] = {}
+    for c in decision.candidates:
+        if c.excluded is not None:
+            reasons.setdefault(c.excluded, []).append(c.strategy)
+    if not reasons:
+        return None
+    said = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+    return f"Left out: {said}."
 
 
 def apart_line(values: Mapping[str, Sequence[float]], apart: float) -> str:
@@ -32,8 +56,8 @@ def apart_line(values: Mapping[str, Sequence[float]], apart: float) -> str:
         if some
     )
     return (
-        f"Foreseeable, over these and contexts never asked about: {means}. A GSM8K problem got "
-        f"the higher value than a FairytaleQA section in {apart:.0%} of all pairs (50% is a coin)."
+        f"Predictability, over these and contexts never asked about: {means}. A GSM8K problem got "
+        f"a higher value than a FairytaleQA section in {apart:.0%} of all pairs (50% is a coin)."
     )
 
 

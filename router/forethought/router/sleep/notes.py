@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from forethought.router.grading import token_f1
+from forethought.router.grading import normalize, token_f1
 from forethought.router.records import Note
 
 MAX_TOKENS: Final = 600
@@ -15,27 +15,41 @@ MAX_TOKENS: Final = 600
 AGREEMENT_F1: Final = 0.5
 """Two short answers with this token F1 (SQuAD's) say the same thing."""
 
-_PAIR: Final = re.compile(r"Q:\s*(?P<q>[^|\n]+\?)\s*\|?\s*\n?\s*A:\s*(?P<a>[^\n]+)")
-_NUMBERED: Final = re.compile(r"^\s*(\d+)[.)]\s*(.+?)\s*$", re.MULTILINE)
+_QUESTION: Final = re.compile(r"\bQ\d{0,2}:")
+_ANSWER: Final = re.compile(r"\bA\d{0,2}:")
+_NUMBERED: Final = re.compile(r"(\d{1,3})(?:\)|\.(?!\d))(.+)")
+
+_NO_ANSWER: Final = frozenset({"", "unknown", "not stated", "not mentioned"})
+"""What is asked for, or written, where the text does not say: nothing to know beforehand."""
 
 _HEAD: Final = "Notes on the text above, worked out and checked in advance:"
 _FOOT: Final = "Where a note answers the question, use its value."
 
 
 def parse_pairs(draft: str) -> list[tuple[str, str]]:
-    """The question and answer pairs of a draft, in order, each question once."""
+    """The question and answer pairs of a draft, in order, each question once.
+
+    ``Q: question | A: answer`` on one line, or the answer on the next.
+    """
     found: dict[str, str] = {}
-    for match in _PAIR.finditer(draft):
-        found.setdefault(match["q"].strip(), match["a"].strip())
+    for piece in _QUESTION.split(draft)[1:]:
+        asked, *answered = _ANSWER.split(piece, maxsplit=1)
+        question = asked.strip().removesuffix("|").rstrip()
+        answer = answered[0].strip().split("\n", 1)[0].strip(" |\t") if answered else ""
+        if question.endswith("?") and not set(question) & {"|", "\n"} and answer:
+            found.setdefault(question, answer)
     return list(found.items())
 
 
 def parse_answers(reply: str, n: int) -> list[str | None]:
     """The answers of a numbered reply to ``n`` questions, None where one is missing."""
     answers: list[str | None] = [None] * n
-    for number, text in _NUMBERED.findall(reply):
-        index = int(number) - 1
-        if 0 <= index < n and answers[index] is None:
+    for line in reply.splitlines():
+        match = _NUMBERED.match(line.strip())
+        if match is None:
+            continue
+        index, text = int(match[1]) - 1, match[2].strip()
+        if 0 <= index < n and answers[index] is None and text:
             answers[index] = text
     return answers
 
@@ -43,16 +57,17 @@ def parse_answers(reply: str, n: int) -> list[str | None]:
 def checked_pairs(
     pairs: Sequence[tuple[str, str]], again: Sequence[Sequence[str | None]]
 ) -> tuple[list[Note], int]:
-    """Keep the pairs whose answer comes out the same when asked again.
+    """Drop the pairs whose answer comes out differently when asked again.
 
     ``again`` has one list of answers a check. Confidence is the share of all answers, the
-    first included, that agree. Returns the notes and the number of pairs dropped.
+    first included, that agree. A pair that no check answered (the reply was cut off) stays,
+    unverified. Returns the notes and the number of pairs dropped.
     """
     notes = []
     for i, (question, answer) in enumerate(pairs):
         others = [a for check in again if (a := check[i]) is not None]
         agreeing = sum(1 for other in others if token_f1(other, [answer]) >= AGREEMENT_F1)
-        if others and not agreeing:
+        if (others and not agreeing) or normalize(answer) in _NO_ANSWER:
             continue
         notes.append(
             Note(
@@ -69,7 +84,7 @@ def checked_pairs(
 def within_limit(
     notes: Sequence[Note], count: Callable[[str], int], limit: int = MAX_TOKENS
 ) -> tuple[tuple[Note, ...], int]:
-    """Drop the least trusted notes until the text fits; returns the notes and the number dropped."""
+    """Drop the least trusted notes until the text fits; returns the rest and how many went."""
     kept = list(notes)
     while kept and count(render(kept)) > limit:
         kept.remove(min(reversed(kept), key=lambda note: note.confidence))

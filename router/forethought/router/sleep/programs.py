@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
-
-from simpleeval import InvalidExpression, SimpleEval
+from typing import Any
 
 from forethought.router.records import Note
 
-_ASSIGNMENT = re.compile(r"^\s*([A-Za-z_]\w*)\s*=\s*([^#=][^#]*?)\s*;?\s*(?:#\s*(.*?)\s*)?$")
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
+_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+_NAME = re.compile(r"[A-Za-z_]\w*")
 _WORDS = {
     "half": 0.5, "third": 3, "quarter": 0.25, "fourth": 4, "fifth": 5, "once": 1, "twice": 2,
     "double": 2, "thrice": 3, "triple": 3, "dozen": 12, "score": 20, "thirteen": 13, "fourteen": 14,
@@ -29,6 +31,22 @@ _WORDS = {
 }  # fmt: skip
 # Unit conversions and small counts that a text need not spell out.
 _CONSTANTS = {*range(13), 24, 30, 36, 52, 60, 100, 365, 1000, 5280, 16}
+
+_MAX_EXPRESSION = 300
+"""Characters of an expression; a model that repeats itself writes longer ones."""
+
+_ARITHMETIC = re.compile(r"[\w\s.,()+*/%-]+")
+# What Python would warn of rather than refuse: "3if", beside "0x1f", "1e5" and "2j".
+_NUMBER_INTO_WORD = re.compile(r"(?<![\w.])[\d.]+[^\W\d]")
+_OPERATIONS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +66,10 @@ def numbers_in(text: str) -> list[float]:
 
 
 def format_value(value: float) -> str:
-    """``value`` as a person writes it: no trailing zeros, four decimals at most."""
+    """``value`` as a person writes it: no trailing zeros, four decimals or digits at most."""
     rounded = round(value, 4)
+    if rounded == 0 and value != 0:
+        return f"{value:.4g}"
     return str(int(rounded)) if rounded == int(rounded) else f"{rounded:.4f}".rstrip("0")
 
 
@@ -57,41 +77,40 @@ def run_program(program: str, context: str) -> list[Value]:
     """Recompute the assignments of ``program`` whose literals stand in ``context``.
 
     A line that is not plain arithmetic, divides by zero, uses an unknown name or a number
-    from nowhere is left out, and with it every line that builds on it.
+    from nowhere is left out, and with it every line that builds on it. A name that is assigned
+    again stands for its last value.
     """
     known = _grounded(context)
-    names: dict[str, float] = {}
-    values: list[Value] = []
+    values: dict[str, Value] = {}
     for line in program.splitlines():
-        match = _ASSIGNMENT.match(line)
-        if match is None:
+        code, _, comment = line.partition("#")
+        name, is_assignment, expression = (part.strip() for part in code.partition("="))
+        if not is_assignment or not _NAME.fullmatch(name):
             continue
-        name, expression, comment = match.groups()
-        names.pop(name, None)
-        value = _evaluate(expression, names, known)
-        if value is None:
-            continue
-        names[name] = value
-        derived = bool(re.search(r"[A-Za-z_]", expression)) or any(c in expression for c in "+*/")
-        values.append(Value(name, expression, value, comment or "", derived))
-    return values
+        expression = expression.rstrip("; \t")
+        tree = _parsed(expression)
+        value = None if tree is None else _evaluate(tree, values, known)
+        values.pop(name, None)
+        if tree is not None and value is not None:
+            derived = any(isinstance(node, ast.BinOp | ast.Name) for node in ast.walk(tree))
+            values[name] = Value(name, expression, value, comment.strip(), derived)
+    return list(values.values())
 
 
 def agree(drafts: Sequence[Sequence[Value]], *, min_confidence: float) -> tuple[list[Note], int]:
     """Merge drafts into notes; returns them with the number of notes dropped.
 
     Confidence is the share of drafts in which the value appears. Where drafts give the same
-    quantity different values the better supported one stays, and on a tie none does.
+    quantity, or the same question, different values the better supported one stays, and on a
+    tie none does.
     """
-    votes: dict[str, int] = {}
+    votes: Counter[str] = Counter()
     for draft in drafts:
-        for shown in {format_value(v.value) for v in draft}:
-            votes[shown] = votes.get(shown, 0) + 1
-    by_name: dict[str, dict[str, int]] = {}
+        votes.update({format_value(v.value) for v in draft})
+    by_name: dict[str, set[str]] = {}
     for draft in drafts:
         for v in draft:
-            shown = format_value(v.value)
-            by_name.setdefault(v.name, {})[shown] = votes[shown]
+            by_name.setdefault(v.name, set()).add(format_value(v.value))
 
     notes: list[Note] = []
     written: set[tuple[str, str]] = set()
@@ -103,55 +122,95 @@ def agree(drafts: Sequence[Sequence[Value]], *, min_confidence: float) -> tuple[
                 continue
             written.add((v.name, shown))
             confidence = votes[shown] / len(drafts)
-            rivals = [n for other, n in by_name[v.name].items() if other != shown]
-            if confidence < min_confidence or any(n >= votes[shown] for n in rivals):
+            if confidence < min_confidence or not _wins(shown, by_name[v.name], votes):
                 dropped += 1
                 continue
+            quantity = v.name.replace("_", " ")
             notes.append(
                 Note(
                     kind="computed",
-                    text=v.question or v.name.replace("_", " "),
+                    text=v.question or quantity,
                     answer=shown,
-                    derivation=f"{v.name.replace('_', ' ')} = {v.expression.strip()}",
+                    derivation=f"{quantity} = {v.expression}",
                     confidence=round(confidence, 3),
                     verified=True,
                 )
             )
-    return _distinct(notes), dropped
+    kept, lost = _one_a_question(notes, votes)
+    return kept, dropped + lost
 
 
-def _distinct(notes: list[Note]) -> list[Note]:
-    """One note for each question, the most trusted first seen."""
-    best: dict[str, Note] = {}
+def _one_a_question(notes: Sequence[Note], votes: Mapping[str, int]) -> tuple[list[Note], int]:
+    """The first note with each question's winning answer, and how many notes lost."""
+    answers: dict[str, set[str]] = {}
     for note in notes:
-        key = re.sub(r"\W+", " ", note.text.lower()).strip()
-        if key not in best or note.confidence > best[key].confidence:
-            best[key] = note
-    return list(best.values())
+        answers.setdefault(_key(note), set()).add(note.answer or "")
+    winning = [n for n in notes if _wins(n.answer or "", answers[_key(n)], votes)]
+    first: dict[str, Note] = {}
+    for note in winning:
+        first.setdefault(_key(note), note)
+    return list(first.values()), len(notes) - len(winning)
 
 
-def _evaluate(expression: str, names: dict[str, float], known: set[float]) -> float | None:
-    expression = re.sub(r"(?<=\d),(?=\d{3}\b)", "", expression)
+def _wins(value: str, rivals: Collection[str], votes: Mapping[str, int]) -> bool:
+    return all(votes[value] > votes[rival] for rival in rivals if rival != value)
+
+
+def _key(note: Note) -> str:
+    """What a note is about. A comment that asks nothing ("in miles") does not tell."""
+    asked = re.sub(r"\W+", " ", note.text.lower()).strip() if "?" in note.text else ""
+    return asked or note.derivation or note.text
+
+
+def _parsed(expression: str) -> ast.expr | None:
+    """The expression as a tree whose numbers are floats; None where it is not plain arithmetic."""
+    if (
+        len(expression) > _MAX_EXPRESSION
+        or not _ARITHMETIC.fullmatch(expression)
+        or _NUMBER_INTO_WORD.search(expression)
+    ):
+        return None
     try:
-        tree = ast.parse(expression.strip(), mode="eval")
-    except SyntaxError:
+        tree = ast.parse(_THOUSANDS.sub("", expression), mode="eval").body
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, int):
+                # Powers of floats overflow at once; as an int, 9**9**9 would never end.
+                node.value = float(node.value)
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
         return None
-    literals = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
-    if not all(isinstance(x, int | float) and abs(x) in known for x in literals):
-        return None
+    return tree
+
+
+def _evaluate(tree: ast.expr, values: Mapping[str, Value], known: Container[float]) -> float | None:
+    """What ``tree`` comes to, None where it has no value or takes one from nowhere."""
     try:
-        value = SimpleEval(names=names, functions={}).eval(expression)
-    except (InvalidExpression, ArithmeticError, TypeError, ValueError, MemoryError):
+        value: Any = _compute(tree, values, known)
+    except (ArithmeticError, LookupError, TypeError, RecursionError):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    # A negative number to a fractional power is complex.
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _compute(node: ast.expr, values: Mapping[str, Value], known: Container[float]) -> float:
+    match node:
+        case ast.Constant(value=float(literal)) if literal in known:
+            return literal
+        case ast.Name(id=name):
+            return values[name].value
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_compute(operand, values, known)
+        case ast.BinOp(left=left, op=op, right=right):
+            operation = _OPERATIONS[type(op)]
+            return operation(_compute(left, values, known), _compute(right, values, known))
+        case _:
+            message = f"{type(node).__name__} is no plain arithmetic, or a number from nowhere"
+            raise LookupError(message)
 
 
 def _grounded(context: str) -> set[float]:
     stated = set(numbers_in(context))
-    lowered = context.lower()
-    stated |= {float(v) for word, v in _WORDS.items() if word in lowered}
+    written = {word.removesuffix("s") for word in re.findall(r"[a-z]+", context.lower())}
+    stated |= {float(value) for word, value in _WORDS.items() if word in written}
     shares = (
         {x / 100 for x in stated} | {1 - x / 100 for x in stated} | {1 + x / 100 for x in stated}
     )

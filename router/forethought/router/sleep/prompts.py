@@ -14,8 +14,8 @@ _PROGRAM_RULES = (
     "You read a text before anyone asks about it. Write a Python program of simple assignments: "
     "first every number given in the text, then every quantity that can be derived from it, step "
     "by step, up to the final totals, differences, ratios, averages and money amounts that someone "
-    "could ask about. One assignment a line, arithmetic only, no functions. After each derived line "
-    "put, as a comment, the question that it answers."
+    "could ask about. One assignment a line, arithmetic only, no functions. After each derived "
+    "line put, as a comment, the question that it answers."
 )
 _PROGRAM_TEXT = (
     "Tom has 3 boxes with 8 pens each. He gives 5 pens to his sister. Pens cost $2 each."
@@ -30,7 +30,8 @@ price_per_pen = 2
 total_pens = boxes * pens_per_box  # How many pens did Tom have at first?
 pens_left = total_pens - pens_given_to_sister  # How many pens does Tom have left?
 cost_of_all_pens = total_pens * price_per_pen  # How much did all the pens cost in dollars?
-value_of_pens_left = pens_left * price_per_pen  # How much are the pens that are left worth in dollars?
+value_of_pens_left = pens_left * price_per_pen  # How much are the pens that are left \
+worth in dollars?
 ```"""
 
 _QUESTIONS_RULES = (
@@ -68,8 +69,8 @@ def rethink_messages(text: str, program: str) -> list[Message]:
         {"role": "assistant", "content": f"```python\n{program}\n```"},
         {
             "role": "user",
-            "content": "Which quantities that someone could ask about are still missing? Write only "
-            "the further derived lines, in the same form.",
+            "content": "Which quantities that someone could ask about are still missing? Write "
+            "only the further derived lines, in the same form.",
         },
     ]
 

@@ -11,10 +11,12 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from threading import Event, Lock
+from typing import Any, Final, cast
 
-from dbos import DBOS, DBOSConfig, SetWorkflowID
-from openai import OpenAI, OpenAIError
+from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowStatus
+from openai import APIStatusError, OpenAI, OpenAIError
+from openai.types.chat import ChatCompletion
 
 from forethought.router.errors import StoreError, UpstreamError
 from forethought.router.log import LogReader, LogWriter
@@ -27,6 +29,11 @@ log = logging.getLogger(__name__)
 
 QUEUE: Final = "forethought-sleep"
 WORKFLOW: Final = "forethought.sleep"
+VERSION: Final = f"sleep-{prompts.PROMPT_VERSION}"
+"""DBOS's name for the code: fixed, so that an upgraded server finishes what the older one began."""
+
+WAITS_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Waits before a call is made again: about a minute, in which an upstream can restart."""
 
 STATUS: Final = {
     "PENDING": "running",
@@ -70,86 +77,105 @@ class Sleeper:
         self._writer = writer
         self._prices = prices
         self._on_learned = on_learned
-        self._workflow: Callable[..., str] | None = None
+        self._workflow: Callable[[str, str, int, int, int], str] | None = None
+        self._enqueueing = Lock()
+        self._stopping = Event()
 
     def start(self) -> None:
         """Open DBOS's store and resume the sleeps that a crash interrupted."""
         config: DBOSConfig = {
             "name": "forethought",
             "system_database_url": self._url,
-            # A fixed version: an upgraded server finishes what the older one began.
-            "application_version": f"sleep-{prompts.PROMPT_VERSION}",
+            "application_version": VERSION,
             "executor_id": "local",
             "log_level": "WARNING",
             "console_log_level": "WARNING",
             "enable_otlp": False,
         }
+        self._stopping = Event()
         try:
             DBOS(config=config)
-            self._workflow = DBOS.workflow(name=WORKFLOW)(self._sleep)
+            self._workflow = DBOS.workflow(name=WORKFLOW)(self._as_function())
             DBOS.launch()
             DBOS.register_queue(
                 QUEUE, worker_concurrency=self._settings.concurrency, polling_interval_sec=0.2
             )
         except Exception as error:
-            DBOS.destroy(destroy_registry=True)
+            self.stop()
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise StoreError(
-                f"The sleep store {self._url} cannot be opened: {error}.",
+                f"The sleep store {self._url} cannot be opened: {reason}.",
                 param="data_dir",
                 remedy="Check the file, or move it away to begin with a new one.",
             ) from error
 
     def stop(self) -> None:
         """Stop; running sleeps resume at the next start."""
+        self._workflow = None
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=0)
+        # Only now: what running sleeps raise must not be recorded as their failure.
+        self._stopping.set()
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)  # nor be shown as one
 
     def enqueue(self, context: Context, level: SleepLevel) -> str:
-        """Queue a sleep on ``context``; returns the workflow's id. The same sleep queues once."""
-        if self._workflow is None:
+        """Queue a sleep on ``context``; returns the workflow's id.
+
+        The same sleep queues once. One that failed is taken up where it failed, under a new id:
+        its finished calls are not repeated.
+        """
+        workflow = self._workflow
+        if workflow is None:
             message = "start the Sleeper first"
             raise RuntimeError(message)
         latest = self._reader.latest_learned(context.id)
         version = 1 if latest is None else latest.version + 1
         workflow_id = f"sleep:{context.id}:{level.name}:v{version}"
-        with SetWorkflowID(workflow_id):
-            DBOS.enqueue_workflow(
-                QUEUE,
-                self._workflow,
-                context.id,
-                context.text,
-                level.drafts,
-                level.rounds,
-                version,
-            )
+        with self._enqueueing:
+            attempts = _attempts(workflow_id)
+            if attempts and STATUS.get(attempts[-1].status) != "failed":
+                return attempts[-1].workflow_id
+            if attempts:
+                return _take_up(attempts[-1].workflow_id, f"{workflow_id}:retry{len(attempts)}")
+            with SetWorkflowID(workflow_id):
+                DBOS.enqueue_workflow(
+                    QUEUE,
+                    workflow,
+                    context.id,
+                    context.text,
+                    level.drafts,
+                    level.rounds,
+                    version,
+                )
         return workflow_id
 
     def status(self, context_id: str) -> str:
         """``none``, ``queued``, ``running``, ``done`` or ``failed``: the latest sleep's."""
-        found = DBOS.list_workflows(
-            workflow_id_prefix=f"sleep:{context_id}:", load_input=False, load_output=False
-        )
-        if not found:
-            return "none"
-        latest = max(found, key=lambda w: w.created_at or 0)
-        return STATUS.get(latest.status, "running")
+        attempts = _attempts(f"sleep:{context_id}")
+        return STATUS.get(attempts[-1].status, "running") if attempts else "none"
+
+    def _as_function(self) -> Callable[[str, str, int, int, int], str]:
+        # DBOS sets attributes on what it registers, which a bound method does not allow.
+        def sleep(context_id: str, text: str, drafts: int, rounds: int, version: int) -> str:
+            return self._sleep(context_id, text, drafts, rounds, version)
+
+        return sleep
 
     def _sleep(self, context_id: str, text: str, drafts: int, rounds: int, version: int) -> str:
         level = SleepLevel(drafts=drafts, rounds=rounds)
-        client = OpenAI(
+        model, stopping = self._settings.model, self._stopping
+        with OpenAI(
             api_key=self._settings.api_key,
             base_url=self._settings.base_url(),
             timeout=self._settings.timeout_s,
-        )
-        model = self._settings.model
+        ) as client:
 
-        def call(wanted: Call) -> Reply:
-            made = DBOS.run_step(
-                {"name": wanted.label, "retries_allowed": True, "max_attempts": 4},
-                lambda: _complete(client, model, wanted),
-            )
-            return Reply(made["text"], Usage(**made["usage"]))
+            def call(wanted: Call) -> Reply:
+                made = DBOS.run_step(
+                    {"name": wanted.label}, lambda: _complete(client, model, wanted, stopping)
+                )
+                return Reply(made["text"], Usage(**made["usage"]))
 
-        written = write(text, level, call)
+            written = write(text, level, call)
         learned_id = f"lc_{context_id.removeprefix('ctx_')}_{level.name}_v{version}"
         prices = self._prices.lookup(model, self._settings.provider_url)
         learned = LearnedContext(
@@ -167,8 +193,7 @@ class Sleeper:
             dropped=written.dropped,
         )
         DBOS.run_step({"name": "store"}, lambda: self._store(learned))
-        if self._on_learned is not None:
-            self._on_learned(learned)
+        self._tell(learned)
         return learned_id
 
     def _store(self, learned: LearnedContext) -> str:
@@ -177,23 +202,75 @@ class Sleeper:
             self._writer.write_sync(learned)
         return learned.id
 
+    def _tell(self, learned: LearnedContext) -> None:
+        if self._on_learned is None:
+            return
+        try:
+            self._on_learned(learned)
+        except Exception:  # the sleep is done all the same
+            log.exception("the news of %s could not be passed on", learned.id)
 
-def _complete(client: OpenAI, model: str, wanted: Call) -> dict[str, Any]:
-    try:
-        reply = client.chat.completions.create(
-            model=model,
-            messages=list(wanted.messages),  # type: ignore[arg-type]
-            max_tokens=wanted.max_tokens,
-            temperature=wanted.temperature,
-            seed=wanted.seed,
+
+def _attempts(prefix: str) -> list[WorkflowStatus]:
+    """The workflows whose id is ``prefix`` or goes on from it after a colon, the latest last."""
+    found = DBOS.list_workflows(workflow_id_prefix=prefix, load_input=False, load_output=False)
+    own = [w for w in found if f"{w.workflow_id}:".startswith(f"{prefix}:")]
+    return sorted(own, key=lambda w: w.created_at or 0)
+
+
+def _take_up(failed_id: str, workflow_id: str) -> str:
+    """Queue a failed workflow again from the first step that has no result."""
+    steps = DBOS.list_workflow_steps(failed_id)
+    failed = [step["function_id"] for step in steps if step["error"] is not None]
+    after_all = 1 + max((step["function_id"] for step in steps), default=0)
+    with SetWorkflowID(workflow_id):
+        DBOS.fork_workflow(
+            failed_id,
+            min(failed, default=after_all),
+            application_version=VERSION,
+            queue_name=QUEUE,
         )
-    except OpenAIError as error:
-        raise UpstreamError(f"Sleep's call {wanted.label!r} failed: {error}") from error
+    return workflow_id
+
+
+def _complete(client: OpenAI, model: str, wanted: Call, stopping: Event) -> dict[str, Any]:
+    """One call, made again for about a minute where that can help, as a step's result."""
+    waits_s = iter(WAITS_S)
+    while True:
+        try:
+            return _completion(client, model, wanted)
+        except OpenAIError as error:
+            wait_s = next(waits_s, None)
+            if not _may_pass(error) or wait_s is None or stopping.wait(wait_s):
+                message = f"Sleep's call {wanted.label!r} failed: {error}"
+                raise UpstreamError(message) from error
+            log.warning("sleep's call %r is made again: %s", wanted.label, error)
+
+
+def _may_pass(error: OpenAIError) -> bool:
+    """Whether the same call can succeed later."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in {408, 409, 425, 429} or error.status_code >= 500
+    return True
+
+
+def _completion(client: OpenAI, model: str, wanted: Call) -> dict[str, Any]:
+    reply: Any = client.chat.completions.create(
+        model=model,
+        messages=cast("Any", wanted.messages),
+        max_tokens=wanted.max_tokens,
+        temperature=wanted.temperature,
+        seed=wanted.seed,
+    )
+    if not isinstance(reply, ChatCompletion) or not reply.choices:
+        raise OpenAIError("the reply is no chat completion")
     used = reply.usage
-    details = used.prompt_tokens_details if used else None
+    read = used.prompt_tokens_details if used else None
+    written = used.completion_tokens_details if used else None
     usage = Usage(
         input_tokens=used.prompt_tokens if used else 0,
-        cached_tokens=(details.cached_tokens or 0) if details else 0,
+        cached_tokens=(read.cached_tokens or 0) if read else 0,
         output_tokens=used.completion_tokens if used else 0,
+        reasoning_tokens=(written.reasoning_tokens or 0) if written else 0,
     )
     return {"text": reply.choices[0].message.content or "", "usage": asdict(usage)}

@@ -41,9 +41,11 @@ class Strategy(Protocol):
 
     def excluded(self, request: Request) -> str | None:
         """Why this strategy cannot serve ``request``, in plain words; None where it can."""
+        ...
 
     def prepare(self, request: Request) -> Prepared:
         """The request to send upstream."""
+        ...
 
 
 def insert_learned(request: Request) -> list[Message]:

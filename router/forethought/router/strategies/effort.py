@@ -20,14 +20,14 @@ IN_WORDS: Final[dict[Level, str]] = {
 }
 
 # A request that fixes the form of its answer leaves no room for words about effort.
-_FIXED_FORM: Final = ("response_format", "functions", "grammar", "json_schema", "logprobs")
+_FIXED_FORM: Final = ("response_format", "grammar", "json_schema", "logprobs")
 
 
 class Effort:
     """Ask for little or much test-time thinking."""
 
     def __init__(self, level: Level) -> None:
-        self._level = level
+        self._level: Level = level
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ def effort_excluded(request: Request, level: Level) -> str | None:
     body = request.body
     if body.get("reasoning_effort") is not None or body.get("reasoning") is not None:
         return "the client set the effort itself"
-    if body.get("tools"):
+    if body.get("tools") or body.get("functions"):
         return "the request has tools"
     if request.native_effort:
         return None
@@ -58,6 +58,8 @@ def effort_excluded(request: Request, level: Level) -> str | None:
             return f"the request fixes the form of its answer ({field})"
     if (body.get("n") or 1) != 1:
         return "the request asks for several choices (n)"
+    if body["messages"][-1].get("role") != "user":
+        return "the last message is not the user's: words about effort would answer it"
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if level == "high" and isinstance(limit, int) and limit < MIN_TOKENS_HIGH:
         return f"the answer is limited to {limit} tokens, too few to think aloud"

@@ -14,7 +14,7 @@ class Learned:
     """Add the learned context and ask for little or much test-time thinking."""
 
     def __init__(self, level: Level) -> None:
-        self._level = level
+        self._level: Level = level
 
     @property
     def name(self) -> str:

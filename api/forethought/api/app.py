@@ -1,0 +1,74 @@
+"""The application: routes over the services that its lifespan owns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from forethought.api import errors
+from forethought.api.metrics import Metrics
+from forethought.api.requests import request_identity
+from forethought.api.routes import chat, contexts, decisions, feedback, health, models
+from forethought.api.routes import metrics as metrics_route
+from forethought.api.routes import route as route_route
+from forethought.api.services import opened
+from forethought.api.settings import Settings
+
+_ROUTES = (chat, route_route, models, contexts, feedback, decisions, health, metrics_route)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the application. Nothing is opened before its lifespan begins."""
+    app = FastAPI(
+        title="Forethought",
+        version=version("forethought"),
+        description="An OpenAI-compatible proxy that decides how much to think, and when.",
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.tenants = settings.tenants
+    app.state.metrics = Metrics()
+    errors.install(app)
+    for routes in _ROUTES:
+        app.include_router(routes.router)
+    app.add_middleware(Counted, metrics=app.state.metrics)
+    return app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Own the services while the application serves."""
+    async with opened(app.state.settings, app.state.metrics) as services:
+        app.state.services = services
+        yield
+
+
+class Counted:
+    """Counts every answer, and gives it an ``x-request-id``."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                sent = message["headers"] = list(message.get("headers", ()))
+                names = {name.lower(): value for name, value in sent}
+                if b"x-request-id" not in names:
+                    sent.append((b"x-request-id", request_identity(scope).encode()))
+                strategy = names.get(b"x-forethought-strategy", b"").decode()
+                # The route's own path: the client's would make metrics without end.
+                path = getattr(scope.get("route"), "path", "none")
+                self._metrics.answered(path, message["status"], strategy)
+            await send(message)
+
+        await self._app(scope, receive, counting)

@@ -1,0 +1,73 @@
+"""Every error as OpenAI's clients expect it: ``{"error": {message, type, param, code}}``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from forethought.models.errors import ForethoughtError
+from forethought.router.errors import InvalidRequest, openai_error
+
+log = logging.getLogger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception in OpenAI's shape."""
+    app.add_exception_handler(ForethoughtError, _forethought_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def invalid(error: ValidationError | RequestValidationError) -> InvalidRequest:
+    """The first complaint of pydantic, as an error of ours."""
+    first: dict[str, Any] = dict(error.errors()[0])
+    place = [str(part) for part in first["loc"] if part not in {"body", "query", "path"}]
+    field = ".".join(place)
+    said = str(first["msg"])
+    subject = f"'{field}' is wrong" if field else "The request is wrong"
+    return InvalidRequest(f"{subject}: {said}.", param=field or None)
+
+
+async def _forethought_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ForethoughtError)  # noqa: S101 - registered for this type
+    headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else None
+    return JSONResponse(openai_error(error), error.http_status, headers)
+
+
+async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
+    return JSONResponse(openai_error(invalid(error)), 400)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
+    status = error.status_code
+    said = {
+        404: f"There is nothing at {request.method} {request.url.path}.",
+        405: f"{request.method} is not possible on {request.url.path}.",
+    }.get(status, str(error.detail))
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error")
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    body = {"error": {"message": said, "type": kind, "param": None, "code": code}}
+    return JSONResponse(body, status, error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    message = "The server failed on this request; its log says why."
+    body = {
+        "error": {
+            "message": message,
+            "type": "server_error",
+            "param": None,
+            "code": "internal_error",
+        }
+    }
+    return JSONResponse(body, 500)

@@ -1,0 +1,121 @@
+"""Serve the champion: watch the registry's pointer and swap bundles between two requests.
+
+A new bundle is read, verified and tried before it serves. One that cannot be loaded is
+counted and logged, and the policy that served before goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from forethought.api.metrics import Metrics
+from forethought.models.bundle import PolicyBundle, pretrained_dir
+from forethought.models.errors import ForethoughtError
+from forethought.models.features import DECISION_FEATURES, matrix
+from forethought.router.decision import Decider
+from forethought.router.registry import Registry
+from forethought.router.strategies import STRATEGIES
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = 30.0
+"""A bundle that could not be loaded is tried again after this, or when another is named."""
+
+Source = Literal["champion", "pretrained", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which policy serves, where it is from, and what is wrong, if anything."""
+
+    version: str
+    source: Source
+    problem: str | None = None
+
+
+class PolicyWatcher:
+    """Keeps ``decider.bundle`` what the registry names."""
+
+    def __init__(
+        self, *, registry: Registry, decider: Decider, metrics: Metrics, poll_s: float
+    ) -> None:
+        self._registry = registry
+        self._decider = decider
+        self._metrics = metrics
+        self._poll_s = poll_s
+        self._task: asyncio.Task[None] | None = None
+        self._wanted: str | None = None
+        self._tried_at: float | None = None
+        self.serving = Serving("none", "none", "no policy was loaded yet")
+
+    async def start(self) -> None:
+        """Load the policy that is to serve now, then watch."""
+        await self.check()
+        self._task = asyncio.create_task(self._watch(), name="policy-watch")
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def check(self) -> None:
+        """Take up the policy that the registry names, if it is another. Never raises."""
+        try:
+            wanted = await asyncio.to_thread(self._registry.champion)
+        except ForethoughtError as error:
+            self._keep(f"the champion is unknown: {error}")
+            return
+        waiting = self._tried_at is not None and (
+            self.serving.problem is None or time.monotonic() < self._tried_at + RETRY_S
+        )
+        if waiting and wanted == self._wanted:
+            return
+        self._wanted, self._tried_at = wanted, time.monotonic()
+        try:
+            bundle = await asyncio.to_thread(_loaded, self._registry, wanted)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it must not serve
+            self._keep(str(error))
+            if self._decider.bundle is None and wanted is not None:
+                await self._serve_pretrained()
+            return
+        self._serve(bundle, "pretrained" if wanted is None else "champion")
+
+    async def _serve_pretrained(self) -> None:
+        problem = self.serving.problem
+        with contextlib.suppress(Exception):
+            self._serve(await asyncio.to_thread(_loaded, self._registry, None), "pretrained")
+            self.serving = Serving(self.serving.version, "pretrained", problem)
+
+    def _serve(self, bundle: PolicyBundle, source: Source) -> None:
+        self._decider.bundle = bundle
+        self.serving = Serving(bundle.version, source)
+        self._metrics.policy_serves(bundle.version, source)
+        log.info("policy %s (%s) serves", bundle.version, source)
+
+    def _keep(self, problem: str) -> None:
+        if problem != self.serving.problem:
+            self._metrics.policy_failed()
+            log.warning("no new policy: %s", problem)
+        self.serving = Serving(self.serving.version, self.serving.source, problem)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_s)
+            await self.check()
+
+
+def _loaded(registry: Registry, version: str | None) -> PolicyBundle:
+    """Read and verify a policy, and predict with it once."""
+    bundle = PolicyBundle.load(pretrained_dir()) if version is None else registry.load(version)
+    row = {feature.name: 0.0 for feature in DECISION_FEATURES}
+    bundle.outcome.predict(matrix([row] * len(STRATEGIES), list(STRATEGIES)))
+    bundle.predictability.predict([row])
+    bundle.demand.expected_more(1)
+    return bundle

@@ -1,0 +1,288 @@
+"""What a running server owns, opened in order and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+
+from forethought.api.metrics import Metrics
+from forethought.api.policy import PolicyWatcher
+from forethought.api.settings import DEFAULT_MODEL, Settings
+from forethought.models.embedding import Embedder, HashEmbedder, WordLlamaEmbedder
+from forethought.models.errors import ForethoughtError
+from forethought.models.features import FeatureExtractor
+from forethought.router import catalogue
+from forethought.router.decision import Decider
+from forethought.router.errors import ConfigError, UpstreamError
+from forethought.router.gateway import Gateway
+from forethought.router.known import KnownContexts
+from forethought.router.log import LogReader, LogWriter, Store
+from forethought.router.pricing import PriceTable
+from forethought.router.records import LearnedContext
+from forethought.router.registry import Registry
+from forethought.router.sleep.background import BackgroundSleep
+from forethought.router.sleep.planner import SleepPlanner
+from forethought.router.sleep.workflow import Sleeper, SleepSettings
+from forethought.router.turns import Serving, Turns
+from forethought.router.upstream import Upstream
+from forethought.router.upstream.llamacpp import EmbeddedUpstream
+from forethought.router.upstream.openai import OpenAIUpstream, Timeouts
+
+log = logging.getLogger(__name__)
+
+READERS = 4
+"""Threads that read the store: a read takes a fraction of a millisecond."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything the routes use."""
+
+    settings: Settings
+    metrics: Metrics
+    store: Store
+    writer: LogWriter
+    reader: LogReader
+    executor: ThreadPoolExecutor
+    contexts: KnownContexts
+    upstream: Upstream
+    serving: Serving
+    decider: Decider
+    policy: PolicyWatcher
+    gateway: Gateway
+    planner: SleepPlanner | None
+    sleeper: Sleeper | None
+
+    async def blocking(self, call: Callable[[], T]) -> T:
+        """Run a call that reads the store, or queues sleep, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, call)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services]:
+    """Open all that ``settings`` ask for; close it in the end, whatever happens.
+
+    Raises:
+        ForethoughtError: Something cannot be opened; the error names it.
+    """
+    async with AsyncExitStack() as stack:
+        _make_data_dir(settings.data_dir)
+        upstream = _upstream(settings)
+        stack.push_async_callback(upstream.aclose)
+        starting = asyncio.create_task(upstream.start())
+        stack.push_async_callback(_cancelled, starting)  # it loads while the rest is opened
+        executor = ThreadPoolExecutor(READERS, thread_name_prefix="forethought-read")
+        stack.callback(executor.shutdown)
+        store = stack.enter_context(await asyncio.to_thread(Store.open, settings.store_url))
+        writer = LogWriter(store)
+        stack.push_async_callback(asyncio.to_thread, writer.close)
+        metrics.watch(writer)
+        reader = LogReader(store)
+        prices = await asyncio.to_thread(
+            PriceTable, {name: p.as_prices() for name, p in settings.prices.items()}
+        )
+        embedder = await asyncio.to_thread(_embedder)
+        decider = Decider(
+            extractor=FeatureExtractor(embedder),
+            bundle=None,
+            prices=prices,
+            preferences=settings.preferences,
+            rng=random.Random(settings.seed),
+        )
+        policy = PolicyWatcher(
+            registry=Registry(settings.data_dir),
+            decider=decider,
+            metrics=metrics,
+            poll_s=settings.policy_poll_s,
+        )
+        # A policy was fitted on word vectors: on other features it would only guess.
+        if isinstance(embedder, WordLlamaEmbedder):
+            await policy.start()
+        stack.push_async_callback(policy.stop)
+        await starting
+        serving = await _serving(settings, upstream)
+        contexts = KnownContexts(reader, executor)
+        sleeper = _sleeper(settings, upstream, serving, reader, writer, prices, metrics, contexts)
+        planner = background = None
+        if sleeper is not None and serving.model is not None:
+            await asyncio.to_thread(sleeper.start)
+            stack.push_async_callback(asyncio.to_thread, sleeper.stop)
+            planner = SleepPlanner(
+                decider=decider,
+                reader=reader,
+                sleeper=sleeper,
+                prices=prices,
+                level=settings.sleep_level,
+                model=serving.model,
+                provider_url=serving.provider_url,
+                price_multiplier=settings.sleep_price_multiplier,
+            )
+            if settings.sleep == "always" or prices.lookup(serving.model, serving.provider_url):
+                background = BackgroundSleep(
+                    mode=settings.sleep,
+                    planner=planner,
+                    sleeper=sleeper,
+                    decider=decider,
+                    level=settings.sleep_level,
+                    contexts=contexts,
+                    executor=executor,
+                )
+            else:
+                log.warning("no price of %s is known: sleep only on request", serving.model)
+        gateway = Gateway(
+            upstream=upstream,
+            turns=Turns(decider=decider, contexts=contexts, serving=serving),
+            contexts=contexts,
+            writer=writer,
+            prices=prices,
+            serving=serving,
+            observer=metrics,
+            after_reply=None if background is None else background.consider,
+        )
+        yield Services(
+            settings=settings,
+            metrics=metrics,
+            store=store,
+            writer=writer,
+            reader=reader,
+            executor=executor,
+            contexts=contexts,
+            upstream=upstream,
+            serving=serving,
+            decider=decider,
+            policy=policy,
+            gateway=gateway,
+            planner=planner,
+            sleeper=sleeper,
+        )
+
+
+def model_alias(settings: Settings) -> str:
+    """The embedded model's name for clients: the catalogue's, or that of its file."""
+    name = settings.model or DEFAULT_MODEL
+    return name if name in catalogue.MODELS else Path(name).stem
+
+
+def _upstream(settings: Settings) -> Upstream:
+    timeouts = Timeouts(
+        connect_s=settings.upstream_connect_timeout_s, read_s=settings.upstream_timeout_s
+    )
+    if settings.upstream_base_url is not None:
+        key = settings.upstream_api_key
+        return OpenAIUpstream(
+            settings.upstream_base_url,
+            None if key is None else key.get_secret_value(),
+            timeouts=timeouts,
+            max_retries=settings.upstream_max_retries,
+        )
+    return EmbeddedUpstream(
+        catalogue.resolve(settings.model or DEFAULT_MODEL),
+        alias=model_alias(settings),
+        n_ctx=settings.n_ctx,
+        parallel=settings.parallel,
+        threads=settings.threads,
+        log_path=settings.data_dir / "llamacpp.log",
+        timeouts=timeouts,
+    )
+
+
+async def _serving(settings: Settings, upstream: Upstream) -> Serving:
+    serving = Serving(
+        model=settings.model,
+        native_effort=settings.native_effort,
+        log_text=settings.log_text,
+        ask_usage=settings.stream_usage,
+    )
+    if settings.embedded:
+        alias = model_alias(settings)
+        return replace(serving, model=alias, models=frozenset({alias}))
+    serving = replace(serving, provider_url=upstream.base_url)
+    return serving if serving.model else replace(serving, model=await _only_model(upstream))
+
+
+async def _only_model(upstream: Upstream) -> str | None:
+    """The upstream's model, if it has but one: of several, the user has to choose."""
+    try:
+        data = httpx2.Response(200, content=(await upstream.models()).body).json()["data"]
+        names = [str(model["id"]) for model in data]
+    except (UpstreamError, ValueError, KeyError, TypeError):
+        return None
+    return names[0] if len(names) == 1 else None
+
+
+def _sleeper(
+    settings: Settings,
+    upstream: Upstream,
+    serving: Serving,
+    reader: LogReader,
+    writer: LogWriter,
+    prices: PriceTable,
+    metrics: Metrics,
+    contexts: KnownContexts,
+) -> Sleeper | None:
+    if settings.sleep == "off":
+        return None
+    if serving.model is None:
+        log.warning("sleep is off: start the server with --model to say which model sleeps")
+        return None
+    loop = asyncio.get_running_loop()
+
+    def on_learned(learned: LearnedContext) -> None:
+        metrics.slept(learned)
+        with contextlib.suppress(RuntimeError):  # the loop was closed: the store has it
+            loop.call_soon_threadsafe(contexts.learned, learned)
+
+    key = settings.upstream_api_key
+    remote_key = "none" if key is None else key.get_secret_value()
+    return Sleeper(
+        settings=SleepSettings(
+            model=serving.model,
+            base_url=lambda: upstream.base_url,
+            api_key=upstream.api_key if isinstance(upstream, EmbeddedUpstream) else remote_key,
+            concurrency=settings.sleep_concurrency,
+            timeout_s=settings.upstream_timeout_s,
+            provider_url=serving.provider_url,
+        ),
+        system_database_url=f"sqlite:///{(settings.data_dir / 'sleep.sqlite').absolute()}",
+        reader=reader,
+        writer=writer,
+        prices=prices,
+        on_learned=on_learned,
+    )
+
+
+def _embedder() -> Embedder:
+    try:
+        return WordLlamaEmbedder().load()
+    except ForethoughtError as error:
+        log.warning("features are computed without word vectors: %s", error)
+        return HashEmbedder()
+
+
+def _make_data_dir(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The data folder {path} cannot be made ({error.strerror}).",
+            param="data_dir",
+            remedy="Name another with --data-dir.",
+        ) from error
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task

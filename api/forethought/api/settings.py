@@ -1,0 +1,247 @@
+"""The server's settings: command line, environment (``FORETHOUGHT_*``), config file, defaults.
+
+The first that names a setting wins, in this order. The config file is TOML, with the names
+below at its top level. Secrets are never shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from forethought.router.allocation import Preferences
+from forethought.router.errors import ConfigError
+from forethought.router.pricing import Prices
+from forethought.router.records import SleepLevel
+
+ENV_PREFIX = "FORETHOUGHT_"
+DEFAULT_MODEL = "qwen2.5-coder-1.5b"
+
+
+class ModelPrices(BaseModel):
+    """USD per million tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: NonNegativeFloat
+    output: NonNegativeFloat
+    cached_input: NonNegativeFloat | None = None
+
+    def as_prices(self) -> Prices:
+        cached = self.input if self.cached_input is None else self.cached_input
+        return Prices(input=self.input, cached_input=cached, output=self.output)
+
+
+class Settings(BaseSettings):
+    """All settings. ``_s``, ``_usd``, ``_bytes`` in a name are its unit."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, protected_namespaces=()
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8300, ge=0, le=65535)
+    data_dir: Path = Path(".forethought")
+    database_url: SecretStr | None = None
+    """Postgres' URL, or another SQLite file than the one in the data folder."""
+
+    model: str | None = None
+    """Embedded: a model of the catalogue or a .gguf file. Else what forethought/auto stands for."""
+    upstream_base_url: str | None = None
+    upstream_api_key: SecretStr | None = None
+    upstream_connect_timeout_s: PositiveFloat = 5.0
+    upstream_timeout_s: PositiveFloat = 600.0
+    upstream_max_retries: int = Field(default=2, ge=0, le=10)
+    stream_usage: bool = True
+    """Ask streams for their usage where the client did not; some servers do not know that."""
+    native_effort: bool | None = None
+    """Whether the model takes reasoning_effort itself; None: by its name."""
+
+    parallel: PositiveInt = 4
+    n_ctx: int = Field(default=16_384, ge=512)
+    threads: PositiveInt | None = None
+
+    value_usd: NonNegativeFloat = 0.002
+    latency_usd_per_s: NonNegativeFloat = 0.00002
+    quality_margin: float = Field(default=0.02, ge=0, le=1)
+    quality_floor: float = Field(default=0.0, ge=0, le=1)
+    exploration: float = Field(default=0.05, ge=0, le=1)
+    trust: float = Field(default=0.5, gt=0, le=1)
+    seed: int | None = None
+    """Seeds exploration, for reproducible runs."""
+
+    sleep: Literal["auto", "off", "always"] = "auto"
+    sleep_drafts: int = Field(default=3, ge=1, le=10)
+    sleep_rounds: int = Field(default=1, ge=1, le=10)
+    sleep_concurrency: PositiveInt = 1
+    sleep_price_multiplier: PositiveFloat = 1.0
+    """What a sleep token costs against the list price: 0.5 where sleep uses batch prices."""
+
+    prices: dict[str, ModelPrices] = Field(default_factory=dict)
+    api_keys: dict[str, str] | None = Field(default=None, repr=False)
+    """Tenants by API key; None: no key is needed, and each key is a tenant of its own."""
+
+    max_body_bytes: PositiveInt = 32 * 2**20
+    log_text: bool = True
+    policy_poll_s: PositiveFloat = 1.0
+
+    @field_validator("api_keys")
+    @classmethod
+    def _not_empty(cls, keys: dict[str, str] | None) -> dict[str, str] | None:
+        if keys is not None and (not keys or not all(keys) or not all(keys.values())):
+            message = "needs at least one key, each with the name of its tenant"
+            raise ValueError(message)
+        return keys
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del settings_cls, dotenv_settings, file_secret_settings
+        return (init_settings, env_settings)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the model runs in a child process of the server."""
+        return self.upstream_base_url is None
+
+    @property
+    def store_url(self) -> str:
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return str(self.data_dir / "forethought.sqlite")
+
+    @property
+    def shown_store(self) -> str:
+        """Where the log is, without a password."""
+        if self.database_url is None:
+            return self.store_url
+        url = self.database_url.get_secret_value()
+        scheme, separator, rest = url.rpartition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+    @property
+    def preferences(self) -> Preferences:
+        return Preferences(
+            value_usd=self.value_usd,
+            latency_usd_per_s=self.latency_usd_per_s,
+            quality_margin=self.quality_margin,
+            quality_floor=self.quality_floor,
+            exploration=self.exploration,
+            trust=self.trust,
+        )
+
+    @property
+    def sleep_level(self) -> SleepLevel:
+        return SleepLevel(drafts=self.sleep_drafts, rounds=self.sleep_rounds)
+
+    @property
+    def tenants(self) -> Mapping[str, str] | None:
+        """Tenants by the sha256 of their key; None where no key is needed."""
+        if self.api_keys is None:
+            return None
+        return {hashlib.sha256(k.encode()).hexdigest(): t for k, t in self.api_keys.items()}
+
+
+def load_settings(config: Path | None = None, **given: Any) -> Settings:
+    """Read all sources; ``given`` comes from the command line, None meaning not given.
+
+    Raises:
+        ConfigError: A source cannot be read or a value cannot be used; it names the field.
+    """
+    from_file = {} if config is None else _read_toml(config)
+
+    class _WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del dotenv_settings, file_secret_settings
+            file_settings = InitSettingsSource(settings_cls, init_kwargs=from_file)
+            return (init_settings, env_settings, file_settings)
+
+    _WithFile.__name__ = _WithFile.__qualname__ = Settings.__name__
+    try:
+        return _WithFile(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise _invalid(error, config, from_file, given) from error
+    except SettingsError as error:
+        raise ConfigError(
+            f"A setting in the environment cannot be read ({error}).",
+            param="environment",
+            remedy=f"Tables such as {ENV_PREFIX}API_KEYS are given as JSON.",
+        ) from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"The config file {path} cannot be read ({reason}).",
+            param=str(path),
+            remedy="Check its path and its permissions.",
+        ) from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"The config file {path} is not TOML ({error}).", param=str(path)
+        ) from error
+
+
+def _invalid(
+    error: ValidationError,
+    config: Path | None,
+    from_file: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> ConfigError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    # Below a table of secrets even a key is one.
+    place = first["loc"][:1] if first["loc"][:1] == ("api_keys",) else first["loc"]
+    field = ".".join(map(str, place)) or "settings"
+    top = str(first["loc"][0]) if first["loc"] else ""
+    if given.get(top) is not None:
+        source = f"the option --{top.replace('_', '-')}"
+    elif top in from_file and config is not None:
+        source = f"{config}"
+    else:
+        source = f"the environment ({ENV_PREFIX}{top.upper()})"
+    unknown = first["type"] == "extra_forbidden"
+    what = "is not a setting" if unknown else f"cannot be used: {first['msg']}"
+    return ConfigError(
+        f"The setting '{field}' {what}.", param=field, remedy=f"It was given by {source}."
+    )

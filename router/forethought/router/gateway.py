@@ -1,0 +1,258 @@
+"""One request's path: decide, log, call the upstream, log what came of it, reply.
+
+The decision is durable before the upstream is called, the outcome before the last byte is
+sent. Where the log, a prediction or sleep fails, the request still goes through; the
+failure is counted and shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final, Protocol
+
+from forethought.router.errors import StoreError, UpstreamError
+from forethought.router.incoming import ChatRequest
+from forethought.router.known import Known, KnownContexts
+from forethought.router.log import LogWriter
+from forethought.router.log.rows import Record
+from forethought.router.outcomes import Measure
+from forethought.router.pricing import PriceTable
+from forethought.router.records import Decision, Outcome
+from forethought.router.replies import Reply, StreamedReply, error_body, reply_headers
+from forethought.router.sse import ChunkReader, error_event
+from forethought.router.turns import Serving, Turn, Turns
+from forethought.router.upstream.base import Upstream, UpstreamReply, UpstreamStream
+
+log = logging.getLogger(__name__)
+
+LOG_PATIENCE_S: Final = 5.0
+"""A request waits no longer for a log that hangs."""
+
+DRAIN_S: Final = 0.5
+"""After the last event the upstream has this long to end its reply, so that its connection can
+be used again."""
+
+
+class Observer(Protocol):
+    """Who is told what happens, for the metrics."""
+
+    def decided(self, decision: Decision) -> None: ...
+
+    def finished(self, decision: Decision, outcome: Outcome, overhead_ms: float) -> None: ...
+
+    def log_failed(self, what: str) -> None: ...
+
+
+class Gateway:
+    """Serves chat requests.
+
+    Args:
+        upstream: Who answers.
+        turns: Who decides.
+        contexts: What is known of contexts; the gateway counts their queries.
+        writer: The log.
+        prices: What answers cost.
+        serving: What is served.
+        observer: Is told of decisions, outcomes and failures.
+        after_reply: Called with the context after each answer; plans sleep, off the path.
+    """
+
+    def __init__(
+        self,
+        *,
+        upstream: Upstream,
+        turns: Turns,
+        contexts: KnownContexts,
+        writer: LogWriter,
+        prices: PriceTable,
+        serving: Serving,
+        observer: Observer,
+        after_reply: Callable[[Known | None], None] | None = None,
+    ) -> None:
+        self._upstream = upstream
+        self._turns = turns
+        self._contexts = contexts
+        self._writer = writer
+        self._prices = prices
+        self._serving = serving
+        self._observer = observer
+        self._after_reply = after_reply
+
+    async def decide(self, request: ChatRequest) -> Turn:
+        """Choose how to answer; the decision is durable when this returns."""
+        turn = await self._turns.make(request)
+        turn.logged = await self._write("decision", turn.decision)
+        self._observer.decided(turn.decision)
+        return turn
+
+    async def complete(self, turn: Turn) -> Reply:
+        """Answer in one piece. The outcome is durable when this returns."""
+        measure = self._measure(turn)
+        began = time.perf_counter()
+        try:
+            reply = await self._upstream.complete(turn.body, turn.request.headers)
+        except UpstreamError as error:
+            turn.waited_s += time.perf_counter() - began
+            return await self._failed(turn, error, measure)
+        except asyncio.CancelledError:
+            self._finish_later(turn, measure.cancelled())
+            raise
+        except Exception as error:
+            self._finish_later(turn, measure.broken(error))
+            raise
+        turn.waited_s += time.perf_counter() - began
+        return await self._whole(turn, reply, measure)
+
+    @asynccontextmanager
+    async def stream(self, turn: Turn) -> AsyncIterator[Reply | StreamedReply]:
+        """Answer as a stream; leaving early cancels the upstream call.
+
+        A reply of the upstream that is no stream, such as an error, comes in one piece.
+        """
+        measure = self._measure(turn)
+        began = time.perf_counter()
+        try:
+            opening = self._upstream.stream(turn.body, turn.request.headers)
+            async with opening as upstream:
+                kind = upstream.headers.get("content-type", "")
+                if upstream.status < 400 and kind.startswith("text/event-stream"):
+                    turn.waited_s += time.perf_counter() - began
+                    headers = {**reply_headers(turn, upstream.headers), "x-accel-buffering": "no"}
+                    async with aclosing(self._passed(turn, upstream)) as chunks:
+                        yield StreamedReply(upstream.status, headers, chunks)
+                    return
+                body = b"".join([chunk async for chunk in upstream.chunks])
+                reply = UpstreamReply(upstream.status, upstream.headers, body)
+        except UpstreamError as error:
+            turn.waited_s += time.perf_counter() - began
+            yield await self._failed(turn, error, measure)
+            return
+        except asyncio.CancelledError:
+            self._finish_later(turn, measure.cancelled())
+            raise
+        except Exception as error:
+            self._finish_later(turn, measure.broken(error))
+            raise
+        turn.waited_s += time.perf_counter() - began
+        yield await self._whole(turn, reply, measure)
+
+    async def route(self, request: ChatRequest) -> Decision:
+        """What would be decided; nothing is logged, sent or remembered."""
+        return (await self._turns.make(request, dry=True)).decision
+
+    def features_of(self, known: Known) -> Mapping[str, float]:
+        """The features of a context's latest query; of the context alone if it had none."""
+        return known.features or self._turns.context_features(known)
+
+    async def _passed(self, turn: Turn, upstream: UpstreamStream) -> AsyncGenerator[bytes, None]:
+        """The upstream's events, the last one only when the outcome is durable."""
+        measure = self._measure(turn)
+        reader = ChunkReader(hide_usage=turn.hide_usage)
+        chunks = aiter(upstream.chunks)
+        try:
+            while not reader.done and (chunk := await _next(turn, chunks)) is not None:
+                if passed := reader.feed(chunk):
+                    yield passed
+            last = reader.rest()
+            self._require_end(reader)
+            await self._finish(turn, measure.streamed(reader.seen, upstream.status))
+            yield last
+            if reader.done:
+                await _drain(chunks)
+        except UpstreamError as error:
+            await self._finish(turn, measure.failed(error, reader.seen))
+            yield error_event(error)
+        except (asyncio.CancelledError, GeneratorExit):
+            self._finish_later(turn, measure.cancelled(reader.seen))
+            raise
+        except Exception as error:
+            self._finish_later(turn, measure.broken(error, reader.seen))
+            raise
+
+    def _require_end(self, reader: ChunkReader) -> None:
+        if not reader.done and not reader.seen.ended:
+            raise UpstreamError(
+                f"The upstream {self._upstream.name} ended the stream in mid-answer.",
+                param=self._upstream.name,
+                remedy="Try again.",
+            )
+
+    async def _whole(self, turn: Turn, reply: UpstreamReply, measure: Measure) -> Reply:
+        await self._finish(turn, measure.whole(reply))
+        return Reply(reply.status, reply_headers(turn, reply.headers), reply.body)
+
+    async def _failed(self, turn: Turn, error: UpstreamError, measure: Measure) -> Reply:
+        await self._finish(turn, measure.failed(error))
+        headers = reply_headers(turn, {"content-type": "application/json"})
+        return Reply(error.http_status, headers, error_body(error))
+
+    async def _finish(self, turn: Turn, outcome: Outcome) -> None:
+        turn.finished = True
+        if outcome.status == "ok":
+            self._count_query(turn)
+        # A decision that could not be logged before has its last chance with its outcome.
+        records: tuple[Record, ...] = (outcome,) if turn.logged else (turn.decision, outcome)
+        turn.logged = await self._write("outcome", *records)
+        self._observer.finished(turn.decision, outcome, turn.overhead_ms())
+        if outcome.status == "ok" and self._after_reply is not None:
+            self._after_reply(turn.known)
+
+    def _finish_later(self, turn: Turn, outcome: Outcome) -> None:
+        """Log the outcome of a turn that nobody waits for any more."""
+        if turn.finished:
+            return
+        turn.finished = True
+        self._count_query(turn)
+        self._writer.post(*((outcome,) if turn.logged else (turn.decision, outcome)))
+        self._observer.finished(turn.decision, outcome, turn.overhead_ms())
+
+    def _count_query(self, turn: Turn) -> None:
+        known = turn.known
+        if known is None:
+            return
+        # Queued before the outcome: one transaction takes all of them.
+        if not known.saved:
+            known.saved = True
+            self._writer.post(known.context)
+        self._writer.context_touched(known.context.id, turn.decision.created_at)
+        self._contexts.touched(known, turn.decision.created_at)
+
+    async def _write(self, what: str, *records: Record) -> bool:
+        try:
+            async with asyncio.timeout(LOG_PATIENCE_S):
+                await self._writer.write(*records)
+        except (StoreError, TimeoutError) as error:
+            log.error("the %s could not be logged: %s", what, error)  # noqa: TRY400 - no trace needed
+            self._observer.log_failed(what)
+            return False
+        return True
+
+    def _measure(self, turn: Turn) -> Measure:
+        return Measure(
+            decision_id=turn.decision.id,
+            sent=turn.body,
+            prices=self._prices.lookup(turn.decision.model, self._serving.provider_url),
+            log_text=self._serving.log_text,
+            began=turn.request.began,
+        )
+
+
+async def _next(turn: Turn, chunks: AsyncIterator[bytes]) -> bytes | None:
+    began = time.perf_counter()
+    try:
+        return await anext(chunks, None)
+    finally:
+        turn.waited_s += time.perf_counter() - began
+
+
+async def _drain(chunks: AsyncIterator[Any]) -> None:
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in chunks:
+                pass
+    except (TimeoutError, UpstreamError):
+        pass

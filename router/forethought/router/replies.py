@@ -1,0 +1,72 @@
+"""Replies for the client: the upstream's bytes, and headers that say what was decided."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from forethought.models.errors import ForethoughtError
+from forethought.router.errors import openai_error
+from forethought.router.incoming import request_id
+from forethought.router.turns import Turn
+
+_NOT_PASSED: Final = frozenset(
+    "connection content-encoding content-length date keep-alive proxy-authenticate server "
+    "set-cookie te trailer transfer-encoding upgrade".split()
+)
+
+# CORS is between the browser and us.
+_NOT_PASSED_PREFIXES: Final = ("x-forethought-", "access-control-")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply for the client."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedReply:
+    """A reply whose body is still to come."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+def reply_headers(turn: Turn, upstream: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a reply: the upstream's, and ours."""
+    headers = {
+        name: value
+        for name, value in upstream.items()
+        if name not in _NOT_PASSED and not name.startswith(_NOT_PASSED_PREFIXES)
+    }
+    decision = turn.decision
+    if "x-request-id" not in headers:
+        given = request_id(turn.request.headers)
+        headers["x-request-id"] = given or f"req_{secrets.token_hex(12)}"
+    headers["x-forethought-decision"] = decision.id
+    headers["x-forethought-strategy"] = decision.strategy
+    headers["x-forethought-overhead-ms"] = f"{turn.overhead_ms():.2f}"
+    if decision.context_id is not None:
+        headers["x-forethought-context"] = decision.context_id
+    if decision.changes:
+        headers["x-forethought-changes"] = _one_line("; ".join(decision.changes))
+    if not turn.logged:
+        headers["x-forethought-log"] = "failed"
+    return headers
+
+
+def error_body(error: ForethoughtError) -> bytes:
+    """The body of an error reply."""
+    return json.dumps(openai_error(error)).encode()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).encode("ascii", "replace").decode()

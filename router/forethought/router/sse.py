@@ -1,0 +1,179 @@
+"""Read a stream of chat-completion chunks while it is passed on.
+
+Events go through whole and as they are; what arrives of an event before its end waits for
+the rest. The final ``[DONE]`` is held back, so that the outcome can be made durable first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from forethought.models.errors import ForethoughtError
+from forethought.router.errors import openai_error
+from forethought.router.records import Usage
+
+MAX_EVENT_BYTES: Final = 16 * 2**20
+"""A longer event is passed on unread: memory must not depend on the upstream's manners."""
+
+# A lone CR ends a line too, unless an LF follows.
+_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_DONE: Final = b"[DONE]"
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the chunks so far said.
+
+    ``pieces`` counts the deltas with content, ``first_at`` is when the first of them came, by
+    ``time.perf_counter``.
+    """
+
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    pieces: int = 0
+    first_at: float | None = None
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer came to its end, or to an error that the upstream named."""
+        return self.finish_reason is not None or self.error is not None
+
+
+class ChunkReader:
+    """Cuts a stream into events and reads them on the side.
+
+    Args:
+        hide_usage: The usage was asked for by us, not by the client: keep it from the client.
+    """
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        self.seen = Seen()
+        self.done = False
+        self._hide_usage = hide_usage
+        self._buffer = b""
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes from the upstream; return those that go to the client now."""
+        if self.done:
+            self._held += chunk
+            return b""
+        buffer = self._buffer + chunk if self._buffer else chunk
+        out = []
+        start = 0
+        # An end may have begun in the earlier bytes: three bytes back covers CR LF CR.
+        searched = max(0, len(self._buffer) - 3)
+        while end := _EVENT_END.search(buffer, max(start, searched)):
+            event = buffer[start : end.end()]
+            start = end.end()
+            passed = self._event(event)
+            if self.done:
+                self._held = event + buffer[start:]
+                self._buffer = b""
+                return b"".join(out)
+            out.append(passed)
+        self._buffer = buffer[start:]
+        if len(self._buffer) > MAX_EVENT_BYTES:
+            out.append(self._buffer)
+            self._buffer = b""
+        return b"".join(out)
+
+    def rest(self) -> bytes:
+        """What was held back: the final ``[DONE]``, or an event without an end."""
+        if not self.done and self._buffer:
+            last, self._buffer = self._buffer, b""
+            return self._event(last)
+        held, self._held = self._held, b""
+        return held
+
+    def _event(self, event: bytes) -> bytes:
+        """Read one event; return what of it goes to the client."""
+        data = b"\n".join(
+            line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")
+        )
+        if not data:
+            return event
+        if data == _DONE:
+            self.done = True
+            return event
+        try:
+            chunk = json.loads(data)
+        except (ValueError, RecursionError):
+            return event
+        if not isinstance(chunk, dict):
+            return event
+        self._read(chunk)
+        if self._hide_usage and "usage" in chunk:
+            return _without_usage(chunk)
+        return event
+
+    def _read(self, chunk: dict[str, Any]) -> None:
+        seen = self.seen
+        if (usage := usage_of(chunk.get("usage"))) is not None:
+            seen.usage = usage
+        if chunk.get("error"):
+            seen.error = error_text(chunk)
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
+            if isinstance(choice.get("finish_reason"), str):
+                seen.finish_reason = choice["finish_reason"]
+            delta = choice.get("delta")
+            if not isinstance(delta, dict):
+                continue
+            if any(value for name, value in delta.items() if name != "role"):
+                seen.pieces += 1
+                seen.first_at = seen.first_at or time.perf_counter()
+            if choice.get("index", 0) == 0 and isinstance(delta.get("content"), str):
+                seen.texts.append(delta["content"])
+
+
+def error_event(error: ForethoughtError) -> bytes:
+    """An event that says that the answer broke off."""
+    return b"data: " + json.dumps(openai_error(error)).encode() + b"\n\n"
+
+
+def usage_of(value: Any) -> Usage | None:
+    """The tokens of a reply's ``usage``; None where it has none."""
+    if not isinstance(value, dict):
+        return None
+    return Usage(
+        input_tokens=_count(value, "prompt_tokens"),
+        cached_tokens=_count(value.get("prompt_tokens_details"), "cached_tokens"),
+        output_tokens=_count(value, "completion_tokens"),
+        reasoning_tokens=_count(value.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def error_text(reply: Any) -> str | None:
+    """The message of an error reply in OpenAI's shape, shortened."""
+    error = reply.get("error") if isinstance(reply, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    return str(message)[:500] if message else None
+
+
+def _count(value: Any, name: str) -> int:
+    found = value.get(name) if isinstance(value, dict) else None
+    return max(0, found) if isinstance(found, int) else 0
+
+
+def _without_usage(chunk: dict[str, Any]) -> bytes:
+    usage = chunk.pop("usage")
+    if usage is not None and chunk.get("choices") == []:
+        return b""  # the chunk that only carries the usage we asked for
+    return (
+        b"data: "
+        + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        + b"\n\n"
+    )

@@ -1,0 +1,257 @@
+"""A turn: one chat request with its context, its decision and the body that goes upstream."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from forethought.router.context import (
+    Sightings,
+    Split,
+    check_messages,
+    context_hash,
+    request_hash,
+    split,
+)
+from forethought.router.decision import Decider, Situation
+from forethought.router.errors import InvalidRequest, ModelNotFound, NotFound, StoreError
+from forethought.router.incoming import AUTO, ChatRequest, takes_effort
+from forethought.router.known import Known, KnownContexts, new_context
+from forethought.router.records import Decision
+from forethought.router.strategies import STRATEGIES, Request
+
+log = logging.getLogger(__name__)
+
+_ASKED_FOR_USAGE: Final = "stream_options.include_usage, kept from the reply"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What is served.
+
+    ``model``: what ``forethought/auto`` stands for; ``models``: all that the upstream has,
+    None where it is asked itself. ``provider_url`` finds the prices of a remote upstream.
+    ``native_effort``: whether the model takes ``reasoning_effort``; None judges by its name.
+    ``ask_usage``: ask streams for their usage where the client did not.
+    """
+
+    model: str | None
+    models: frozenset[str] | None = None
+    provider_url: str | None = None
+    native_effort: bool | None = None
+    log_text: bool = True
+    ask_usage: bool = True
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """One request on its way. ``waited_s`` is the time spent waiting for the upstream."""
+
+    request: ChatRequest
+    known: Known | None
+    context_text: str
+    decision: Decision
+    body: dict[str, Any]
+    hide_usage: bool
+    logged: bool = False
+    finished: bool = False
+    waited_s: float = 0.0
+
+    def overhead_ms(self) -> float:
+        """Time since the request came in that was not spent waiting for the upstream."""
+        return 1000 * (time.perf_counter() - self.request.began - self.waited_s)
+
+
+class Turns:
+    """Makes turns of requests: finds the context, decides, prepares. Writes nothing."""
+
+    def __init__(self, *, decider: Decider, contexts: KnownContexts, serving: Serving) -> None:
+        self._decider = decider
+        self._contexts = contexts
+        self._serving = serving
+        self._sightings = Sightings()
+
+    async def make(self, request: ChatRequest, *, dry: bool = False) -> Turn:
+        """Find the context, choose a strategy and prepare the body for the upstream.
+
+        Raises:
+            InvalidRequest: The request names a strategy that cannot serve it.
+            NotFound: It names a model or a context that does not exist.
+        """
+        body, changes = self._with_model(request.body)
+        known: Known | None
+        if request.context_id is not None:
+            known = await self._named(request.tenant, request.context_id)
+            body, prefix = _behind_context(body, known)
+            changes.append(f"the messages of {known.context.id} in front")
+            found = _split_at(body, prefix)
+        else:
+            found = await self._split(request.tenant, body, dry=dry)
+            known = self._contexts.get(request.tenant, found.hash)
+            if known is None:
+                known = self._first_seen(request.tenant, found, dry=dry)
+        asked = Request(
+            body=body,
+            split=found,
+            learned=None if known is None else known.learned,
+            native_effort=self._native_effort(body["model"]),
+        )
+        situation = Situation(
+            tenant=request.tenant,
+            model=body["model"],
+            request=asked,
+            context=None if known is None else known.context,
+            now=time.time(),
+            forced=_admissible(request.strategy, asked),
+            provider_url=self._serving.provider_url,
+        )
+        decision, prepared, added = self._decide(situation)
+        hide_usage = request.streams and self._add_usage(prepared)
+        changes += [*added, *([_ASKED_FOR_USAGE] if hide_usage else [])]
+        if known is not None and not dry:
+            known.features = decision.features or known.features
+        query = decision.query if self._serving.log_text else ""
+        return Turn(
+            request=request,
+            known=known,
+            context_text=found.context_text,
+            decision=replace(decision, changes=tuple(changes), query=query),
+            body=prepared,
+            hide_usage=hide_usage,
+        )
+
+    def context_features(self, known: Known) -> dict[str, float]:
+        """The features of a context without a query: those of the query are left out."""
+        body = {"messages": [*known.context.messages, {"role": "user", "content": ""}]}
+        cut = split(body, known=lambda _: False, shared=lambda _: False)
+        situation = Situation(
+            tenant=known.context.tenant,
+            model=self._serving.model or "",
+            request=Request(body=body, split=cut),
+            context=known.context,
+            now=time.time(),
+        )
+        return {
+            name: value
+            for name, value in self._decider.features(situation).items()
+            if not name.startswith("q_")
+        }
+
+    def _decide(self, situation: Situation) -> tuple[Decision, dict[str, Any], tuple[str, ...]]:
+        decision = self._decider.decide(situation)
+        try:
+            prepared = STRATEGIES[decision.strategy].prepare(situation.request)
+        except Exception:
+            if situation.forced is not None:
+                raise
+            log.exception("%s could not be prepared; falling back to direct", decision.strategy)
+            why = f"{decision.strategy} could not be prepared"
+            decision = self._decider.fall_back(situation, why)
+            prepared = STRATEGIES[decision.strategy].prepare(situation.request)
+        return decision, prepared.body, prepared.changes
+
+    async def _split(self, tenant: str, body: Mapping[str, Any], *, dry: bool) -> Split:
+        whole = request_hash(body)
+
+        def cut() -> Split:
+            return split(
+                body,
+                known=lambda h: self._contexts.get(tenant, h) is not None,
+                shared=lambda h: self._sightings.shared(tenant, h, whole),
+            )
+
+        found = cut()
+        missing = self._contexts.missing(tenant, [b.hash for b in found.boundaries])
+        if missing:
+            try:
+                await self._contexts.load(tenant, missing)
+            except StoreError as error:
+                log.warning("contexts cannot be looked up: %s", error)
+            else:
+                found = cut()
+        if not dry:
+            self._sightings.add(tenant, found.boundaries, whole)
+        return found
+
+    def _first_seen(self, tenant: str, found: Split, *, dry: bool) -> Known | None:
+        context = new_context(
+            found, tenant=tenant, context_id=f"ctx_{secrets.token_hex(12)}", now=time.time()
+        )
+        if context is None:
+            return None
+        # Requests on the same new context that run at once share this entry, and so its id.
+        return Known(context) if dry else self._contexts.add(context, saved=False)
+
+    async def _named(self, tenant: str, context_id: str) -> Known:
+        known = await self._contexts.by_id(tenant, context_id)
+        if known is None:
+            raise NotFound(
+                f"There is no context {context_id!r}.",
+                param="forethought.context",
+                remedy="Register it by POST /v1/contexts.",
+            )
+        return known
+
+    def _with_model(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        serving, name = self._serving, body["model"]
+        if name == AUTO:
+            if serving.model is None:
+                raise InvalidRequest(
+                    f"{AUTO!r} stands for no model here.",
+                    param="model",
+                    remedy="Name a model, or start the server with --model.",
+                )
+            return {**body, "model": serving.model}, [f"model={serving.model}"]
+        if serving.models is not None and name not in serving.models:
+            names = ", ".join(sorted({*serving.models, AUTO}))
+            raise ModelNotFound(
+                f"The model {name!r} is not served here.",
+                param="model",
+                remedy=f"Name one of {names}.",
+            )
+        return body, []
+
+    def _native_effort(self, model: str) -> bool:
+        configured = self._serving.native_effort
+        return takes_effort(model) if configured is None else configured
+
+    def _add_usage(self, body: dict[str, Any]) -> bool:
+        options = body.get("stream_options") or {}
+        if not self._serving.ask_usage or options.get("include_usage") is not None:
+            return False
+        body["stream_options"] = {**options, "include_usage": True}
+        return True
+
+
+def _admissible(strategy: str | None, request: Request) -> str | None:
+    if strategy is None:
+        return None
+    why_not = STRATEGIES[strategy].excluded(request)
+    if why_not is not None:
+        raise InvalidRequest(
+            f"The strategy {strategy} cannot serve this request: {why_not}.",
+            param="forethought.strategy",
+            remedy="Leave the strategy out to let the router choose.",
+        )
+    return strategy
+
+
+def _behind_context(body: dict[str, Any], known: Known) -> tuple[dict[str, Any], str]:
+    """The body with the context's messages in front, and the hash of that prefix."""
+    if not any(message["role"] == "user" for message in body["messages"]):
+        raise InvalidRequest(
+            "A request that names a context has to bring a user message of its own.",
+            param="messages",
+        )
+    front = list(known.context.messages)
+    merged = {**body, "messages": [*front, *body["messages"]]}
+    check_messages(merged)
+    return merged, context_hash(front, body.get("tools"))
+
+
+def _split_at(body: Mapping[str, Any], prefix: str) -> Split:
+    return split(body, known=lambda h: h == prefix, shared=lambda _: False)

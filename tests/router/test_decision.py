@@ -1,0 +1,362 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forethought.models.bundle import PolicyBundle
+from forethought.models.demand import DemandModel
+from forethought.models.embedding import Embeddings, HashEmbedder
+from forethought.models.features import DECISION_FEATURES, FEATURE_VERSION, FeatureExtractor
+from forethought.models.outcome import OutcomeModel
+from forethought.models.predictability import PredictabilityModel
+from forethought.router.allocation import Preferences
+from forethought.router.decision import Decider, Situation, _Cache, target_probabilities
+from forethought.router.log import LogReader, LogWriter, Store
+from forethought.router.pricing import Prices, PriceTable
+from forethought.router.records import Context, LearnedContext, LoggedDecision
+from forethought.router.strategies import STRATEGIES
+from tests.models.synthetic import fit_outcome, make_decisions
+from tests.router.chats import (
+    DOCUMENT,
+    QUESTION,
+    chat,
+    make_context,
+    make_learned,
+    make_request,
+    system,
+    user,
+)
+
+PRICES = Prices(input=1.0, cached_input=0.1, output=4.0)
+BODY = chat(system(DOCUMENT), user(QUESTION))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> PolicyBundle:
+    return _fitted(seed=1)
+
+
+@pytest.fixture(scope="module")
+def other_bundle() -> PolicyBundle:
+    return _fitted(seed=2)
+
+
+@pytest.fixture(scope="module")
+def prices() -> PriceTable:
+    return PriceTable({"m": PRICES})
+
+
+@pytest.fixture
+def decider(bundle: PolicyBundle, prices: PriceTable) -> Decider:
+    return make_decider(bundle, prices)
+
+
+def _fitted(*, seed: int) -> PolicyBundle:
+    data = make_decisions(24, seed=seed)
+    predictability = PredictabilityModel.fit(data.rows, data.quality, data.groups, seed=0)
+    return PolicyBundle.build(
+        predictability=predictability, outcome=fit_outcome(data), demand=DemandModel()
+    )
+
+
+def make_decider(bundle: PolicyBundle | None, prices: PriceTable, **changes: Any) -> Decider:
+    values: dict[str, Any] = {
+        "extractor": FeatureExtractor(HashEmbedder()),
+        "bundle": bundle,
+        "prices": prices,
+        "preferences": Preferences(exploration=0.2),
+        "rng": random.Random(1),
+    }
+    return Decider(**(values | changes))
+
+
+def make_situation(
+    body: dict[str, Any] = BODY,
+    *,
+    learned: LearnedContext | None = None,
+    context: Context | None = None,
+    **changes: Any,
+) -> Situation:
+    values: dict[str, Any] = {
+        "tenant": "acme",
+        "model": "m",
+        "request": make_request(body, learned=learned),
+        "context": context,
+        "now": 100.0,
+    }
+    return Situation(**(values | changes))
+
+
+def test_a_decision_is_recorded_completely(decider: Decider, bundle: PolicyBundle) -> None:
+    context = make_context(BODY, n_queries=3)
+    made = decider.decide(make_situation(learned=make_learned(), context=context))
+    assert made.id.startswith("dec_")
+    assert (made.created_at, made.tenant, made.model) == (100.0, "acme", "m")
+    assert (made.context_id, made.learned_context_id) == ("ctx_1", "lc_1")
+    assert made.query == QUESTION
+    assert (made.policy_version, made.feature_version) == (bundle.version, FEATURE_VERSION)
+    assert list(made.features) == [feature.name for feature in DECISION_FEATURES]
+    assert [c.strategy for c in made.candidates] == list(STRATEGIES)
+    assert made.predictability is not None
+    assert 0 <= made.predictability <= 1
+    assert made.expected_queries == pytest.approx(4 + bundle.demand.expected_more(4))
+    assert made.strategy in made.reason
+    assert made.id != decider.decide(make_situation()).id
+
+
+def test_every_admissible_candidate_is_predicted(decider: Decider) -> None:
+    made = decider.decide(make_situation(learned=make_learned()))
+    for c in made.candidates:
+        assert c.excluded is None
+        assert c.quality is not None
+        assert 0 <= c.quality <= 1
+        assert min(c.output_tokens or 0, c.cost_usd or 0, c.latency_ms or 0, c.propensity) > 0
+        assert c.utility is not None
+
+
+def test_an_excluded_candidate_says_why_and_is_never_drawn(decider: Decider) -> None:
+    for _ in range(50):
+        made = decider.decide(make_situation())
+        assert not made.strategy.startswith("learned")
+        for c in made.candidates[3:]:
+            assert c.excluded == "nothing was learned about this context yet"
+            assert (c.propensity, c.quality) == (0.0, None)
+
+
+def test_the_logged_propensity_is_the_drawn_candidates(decider: Decider) -> None:
+    situation = make_situation(learned=make_learned())
+    made = [decider.decide(situation) for _ in range(300)]
+    for d in made:
+        by_name = {c.strategy: c.propensity for c in d.candidates}
+        assert d.propensity == by_name[d.strategy]
+        assert sum(by_name.values()) == pytest.approx(1)
+        greedy = max(by_name, key=lambda name: by_name[name])
+        assert d.mode == ("greedy" if d.strategy == greedy else "explored")
+    explored = [d for d in made if d.mode == "explored"]
+    # 0.16 = 0.2 of exploration, of which a fifth falls on the greedy one; 4 standard deviations.
+    assert len(explored) / 300 == pytest.approx(0.16, abs=0.085)
+    assert all("Drawn to explore, with propensity 0.040" in d.reason for d in explored)
+
+
+@pytest.mark.parametrize("name", ["direct", "effort:high", "learned:low"])
+def test_a_forced_strategy_is_taken_and_marked(decider: Decider, name: str) -> None:
+    made = decider.decide(make_situation(learned=make_learned(), forced=name))
+    assert (made.strategy, made.mode, made.propensity) == (name, "forced", 1.0)
+    assert {c.strategy for c in made.candidates if c.propensity} == {name}
+    assert made.reason == f"The request asked for {name}."
+    assert made.features
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        pytest.param("learned:low", "nothing was learned", id="cannot serve the request"),
+        pytest.param("magic", "no such strategy", id="unknown"),
+    ],
+)
+def test_what_cannot_be_forced_is_refused(decider: Decider, name: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        decider.decide(make_situation(forced=name))
+
+
+class BrokenOutcome:
+    """Predicts nothing, or not a number."""
+
+    def __init__(self, value: float | None) -> None:
+        self.value = value
+
+    def predict(self, X: Any) -> Any:  # noqa: N803 - the model's name for it
+        if self.value is None:
+            raise RuntimeError("corrupt booster")
+        broken = np.full(len(X), self.value)
+        return type("Prediction", (), dict.fromkeys(("quality", "tokens", "latency_ms"), broken))
+
+
+class BrokenEmbedder:
+    dim = 64
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        raise RuntimeError("no vectors")
+
+
+@pytest.mark.parametrize("value", [None, np.nan, np.inf], ids=["raises", "nan", "infinite"])
+def test_a_broken_model_falls_back_to_direct(
+    bundle: PolicyBundle, prices: PriceTable, value: float | None
+) -> None:
+    outcome: Any = BrokenOutcome(value)
+    decider = make_decider(replace(bundle, outcome=outcome), prices)
+    made = decider.decide(make_situation(learned=make_learned()))
+    assert (made.strategy, made.mode, made.propensity) == ("direct", "fallback", 1.0)
+    assert made.reason == "direct, because the prediction failed."
+    assert made.policy_version == bundle.version
+    assert made.features
+    assert [c.strategy for c in made.candidates if c.propensity] == ["direct"]
+
+
+def test_broken_features_fall_back_to_direct(bundle: PolicyBundle, prices: PriceTable) -> None:
+    decider = make_decider(bundle, prices, extractor=FeatureExtractor(BrokenEmbedder()))
+    made = decider.decide(make_situation())
+    assert (made.strategy, made.mode, made.features) == ("direct", "fallback", {})
+    assert made.reason == "direct, because the features could not be computed."
+    forced = decider.decide(make_situation(forced="effort:low"))
+    assert (forced.strategy, forced.mode) == ("effort:low", "forced")
+
+
+def test_without_a_policy_direct_is_taken(prices: PriceTable) -> None:
+    decider = make_decider(None, prices)
+    made = decider.decide(make_situation())
+    assert (made.strategy, made.mode) == ("direct", "fallback")
+    assert (made.policy_version, made.predictability) == ("none", None)
+    assert made.reason == "direct, because no policy is loaded."
+    assert made.features
+
+
+def test_a_failure_outside_the_decision_is_recorded_as_a_fallback(decider: Decider) -> None:
+    made = decider.fall_back(make_situation(), "effort:low could not be prepared")
+    assert (made.strategy, made.mode, made.propensity) == ("direct", "fallback", 1.0)
+    assert made.reason == "direct, because effort:low could not be prepared."
+
+
+def test_the_record_names_the_policy_that_decided_also_when_it_is_replaced_meanwhile(
+    decider: Decider, bundle: PolicyBundle, other_bundle: PolicyBundle
+) -> None:
+    class Swapping(random.Random):
+        def choices(self, *args: Any, **options: Any) -> Any:
+            decider.bundle = other_bundle
+            return super().choices(*args, **options)
+
+    decider._rng = Swapping(1)
+    assert decider.decide(make_situation()).policy_version == bundle.version
+    assert decider.decide(make_situation()).policy_version == other_bundle.version
+
+
+def test_without_a_context_nothing_is_said_about_it(decider: Decider) -> None:
+    made = decider.decide(make_situation(chat(user("Hello"))))
+    assert (made.context_id, made.predictability, made.expected_queries) == (None, None, None)
+    assert np.isnan(made.features["ctx_chars"])
+
+
+def test_history_counts_the_queries_before_this_one(decider: Decider) -> None:
+    seen = make_context(BODY, created_at=40.0, n_queries=5, last_query_at=90.0)
+    features = decider.features(make_situation(context=seen))
+    assert features["hist_queries"] == 5
+    assert features["hist_age_s"] == pytest.approx(60)
+    assert features["hist_since_last_s"] == pytest.approx(10)
+    ahead = replace(seen, created_at=200.0, last_query_at=200.0)
+    features = decider.features(make_situation(context=ahead))  # another machine's clock
+    assert (features["hist_age_s"], features["hist_since_last_s"]) == (0.0, 0.0)
+
+
+def test_costs_count_what_is_read_and_what_is_cached(decider: Decider) -> None:
+    def input_usd(name: str, **more: Any) -> float:
+        made = decider.decide(make_situation(**more))
+        found = {c.strategy: c for c in made.candidates}[name]
+        assert found.cost_usd is not None
+        assert found.output_tokens is not None
+        return found.cost_usd - round(found.output_tokens) * PRICES.output / 1e6
+
+    first = input_usd("direct", learned=make_learned(tokens=1000))
+    assert first == pytest.approx(
+        (round(len(DOCUMENT) / 4) + round(len(QUESTION) / 4) + 8) / 1e6, rel=1e-6
+    )
+    with_notes = input_usd("learned:low", learned=make_learned(tokens=1000))
+    assert with_notes - first == pytest.approx(1000 / 1e6)
+    again = make_context(BODY, n_queries=1)
+    cached = input_usd("learned:low", learned=make_learned(tokens=1000), context=again)
+    saved = (round(len(DOCUMENT) / 4) + 1000) * 0.9
+    assert with_notes - cached == pytest.approx(saved / 1e6, rel=1e-6)
+
+
+def test_an_unknown_price_is_not_zero(decider: Decider) -> None:
+    made = decider.decide(make_situation(model="nobody-knows-it"))
+    direct = made.candidates[0]
+    assert direct.cost_usd is None
+    assert direct.utility is not None
+    assert "unknown cost" in made.reason
+
+
+class CountingEmbedder(HashEmbedder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedded: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        self.embedded += texts
+        return super().embed(texts)
+
+
+def test_contexts_and_learned_contexts_are_embedded_once(
+    bundle: PolicyBundle, prices: PriceTable
+) -> None:
+    embedder = CountingEmbedder()
+    decider = make_decider(bundle, prices, extractor=FeatureExtractor(embedder))
+    for question in ("How much is clause 1?", "How much is clause 2?"):
+        body = chat(system(DOCUMENT), user(question))
+        decider.decide(make_situation(body, learned=make_learned()))
+    assert embedder.embedded.count(DOCUMENT) == 1
+    assert embedder.embedded.count(QUESTION) == 1  # the anticipated one
+    assert embedder.embedded.count("How much is clause 2?") == 1
+
+
+def test_a_new_version_of_a_learned_context_is_embedded_anew(decider: Decider) -> None:
+    notes = make_learned().notes
+    for learned in (make_learned(), make_learned(id="lc_2", notes=notes * 4)):
+        features = decider.features(make_situation(learned=learned))
+        assert features["art_notes"] == len(learned.notes)
+
+
+def test_the_caches_forget_what_was_used_least_recently() -> None:
+    cache: _Cache[str] = _Cache(2)
+    made: list[str] = []
+
+    def get(key: str) -> str:
+        return cache.get(key, lambda: made.append(key) or key.upper())
+
+    assert [get(key) for key in "abacab"] == ["A", "B", "A", "C", "A", "B"]
+    assert made == ["a", "b", "c", "b"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(str(tmp_path / "log.sqlite")) as store:
+        yield store
+
+
+@pytest.mark.parametrize("model", ["m", "nobody-knows-it"], ids=["priced", "without a price"])
+def test_the_target_probabilities_of_the_logging_policy_are_the_logged_propensities(
+    bundle: PolicyBundle, prices: PriceTable, store: Store, model: str
+) -> None:
+    preferences = Preferences(exploration=0.3, latency_usd_per_s=0.0001)
+    decider = make_decider(bundle, prices, preferences=preferences)
+    with LogWriter(store) as writer:
+        for n in range(30):
+            body = chat(system(f"{n} {DOCUMENT * (n % 4)}"), user(f"How much is clause {n}?"))
+            learned = make_learned(tokens=100 * n) if n % 3 else None
+            context = make_context(body, id=f"ctx_{n}", n_queries=n % 2)
+            situation = make_situation(body, learned=learned, context=context, model=model)
+            writer.write_sync(replace(decider.decide(situation), context_id=None))
+    logged = list(LogReader(store).logged_decisions())
+    assert len(logged) == 30
+    for row in logged:
+        found = target_probabilities(row, bundle, preferences, prices.lookup(model))
+        assert found == {c.strategy: c.propensity for c in row.decision.candidates}
+
+
+def test_another_policys_target_probabilities_keep_the_logged_exclusions(
+    decider: Decider, other_bundle: PolicyBundle
+) -> None:
+    logged = LoggedDecision(decision=decider.decide(make_situation()))
+    found = target_probabilities(logged, other_bundle, Preferences(exploration=0.0), PRICES)
+    assert sum(found.values()) == 1
+    assert found["learned:low"] == found["learned:high"] == 0
+    assert set(found) == set(STRATEGIES)
+
+
+def test_outcome_models_are_typed_as_the_broken_one_pretends(bundle: PolicyBundle) -> None:
+    assert isinstance(bundle.outcome, OutcomeModel)
