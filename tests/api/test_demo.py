@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -16,8 +19,10 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from forethought.api.demo import figures, report, sample, words
+from forethought.api.demo.command import PLAIN_WIDTH
 from forethought.api.demo.figures import Answer, Sleep
 from forethought.api.demo.sample import FAIRYTALEQA, GSM8K
+from forethought.api.demo.server import free_port
 from forethought.client import Decision
 from forethought.router import catalogue
 from forethought.router.grading import grade
@@ -196,7 +201,7 @@ def test_break_even_compares_only_questions_answered_both_ways() -> None:
     ("direct_usd", "learned_usd", "cell", "said"),
     [
         pytest.param(0.0004, 0.0001, "3 queries", "pays from query 3", id="pays later"),
-        pytest.param(0.0011, 0.0001, "1 queries", "it has paid", id="has paid"),
+        pytest.param(0.0011, 0.0001, "1 query", "it has paid", id="has paid"),
         pytest.param(0.0001, 0.0004, "never", "sleep did not pay", id="dearer"),
         pytest.param(None, None, "price unknown", "cannot be said", id="no price"),
     ],
@@ -224,15 +229,15 @@ def test_the_tables_show_what_was_measured() -> None:
         report.sleep_table([slept(), slept(dataset=FAIRYTALEQA, cost_usd=None)]),
         report.break_even_table([both_ways(0.0004, 0.0001)]),
     )
-    rows = [" ".join(line.split()).replace("│", "|") for line in shown.splitlines()]
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
     for expected in (
-        "GSM8K direct | 2 | 50% [9%, 91%] | 200 | 120 (90) | 2.50 s | 0.300",
-        "| learned:low | 1 | 100% [21%, 100%] | 4 | 120 (90) | 2.50 s | -",
-        "| router | 1 | 100% [21%, 100%] | 200 | 120 (90) | 2.50 s | 0.300",
-        "FairytaleQA learned:low | 1 | 0.25 [0.25, 0.25] | 200 | 120 (90) | 2.50 s",
-        "GSM8K 1 | 7.0 (1.0) | 190 | 420 | 1000 (300) | 0.900",
-        "FairytaleQA 1 | 7.0 (1.0) | 190 | 420 | 1000 (300) | -",
-        "GSM8K 0.900 | 0.400 | 0.100 | 0.300 | 3 queries | 1 a context | 1.000",
+        "GSM8K direct 2 50% [9%, 91%] 200 120 (90) 2.50 s 0.300",
+        "learned:low 1 100% [21%, 100%] 4 120 (90) 2.50 s -",
+        "router 1 100% [21%, 100%] 200 120 (90) 2.50 s 0.300",
+        "FairytaleQA learned:low 1 0.25 [0.25, 0.25] 200 120 (90) 2.50 s 0.300",
+        "GSM8K 1 7.0 (1.0) 190 420 1000 (300) 0.900",
+        "FairytaleQA 1 7.0 (1.0) 190 420 1000 (300) -",
+        "GSM8K 0.900 0.400 0.100 0.300 3 queries 1 1.000",
     ):
         assert any(expected in row for row in rows), expected
 
@@ -243,7 +248,7 @@ def test_plans_name_what_is_bought_and_what_never_pays() -> None:
         contexts[0].id: {"buy": True, "break_even": 2.5, "n_queries": 6, "predictability": 0.4},
         contexts[1].id: {"buy": False, "break_even": None, "n_queries": 6, "predictability": 0.1},
     }
-    shown = rendered(report.plans_table(contexts, plans, title="Plans"))
+    shown = rendered(report.plans_table(contexts, plans))
     assert "2.5" in shown
     assert "never" in shown
     assert "buy" in shown
@@ -278,13 +283,51 @@ def test_a_decision_is_shown_with_what_was_left_out() -> None:
             "candidates": [
                 {"strategy": "direct", "quality": 0.5, "cost_usd": 0.0003, "propensity": 0.95},
                 {"strategy": "learned:low", "excluded": "nothing was learned"},
+                {"strategy": "learned:high", "excluded": "nothing was learned"},
             ],
         }
     )
     shown = rendered(report.decision_table(decision))
     assert "dec_7" in shown
-    assert "nothing was learned" in shown
     assert "0.950" in shown
+    left_out = words.excluded_line(decision)
+    assert left_out == "Left out: learned:low, learned:high: nothing was learned."
+
+
+@pytest.mark.parametrize(
+    ("value_usd", "said"),
+    [
+        pytest.param(0.002, "the loss outweighs the saving", id="a right answer is worth much"),
+        pytest.param(0.0001, "the saving outweighs it", id="a right answer is worth little"),
+    ],
+)
+def test_cheaper_but_worse_is_weighed_by_what_a_right_answer_is_worth(
+    value_usd: float, said: str
+) -> None:
+    assert said in words.verdict(both_ways(0.0004, 0.0001), [], value_usd=value_usd)
+
+
+def test_what_the_notes_add_is_told_against_answering_at_once_without_sleep() -> None:
+    at_once = figures.summarise([answer("effort:low", tokens=4, cost_usd=0.00002)])
+    assert "the notes add nothing" in words.verdict(both_ways(0.0004, 0.0001), at_once)
+
+
+def test_no_table_is_wider_than_a_log() -> None:
+    long = answer("learned:high", "fairytaleqa-a-very-long-title-of-a-fairy-tale-indeed-7-q2")
+    shown = rendered(
+        report.results_table(figures.summarise([long])),
+        report.routed_table([long]),
+        report.break_even_table([both_ways(0.0004, 0.0001)]),
+        report.sleep_table([slept()]),
+    )
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= PLAIN_WIDTH
+    assert "…d-7-q2" in shown
+
+
+def listens(port: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def demo(*arguments: str, timeout_s: float = 170) -> subprocess.CompletedProcess[str]:
@@ -319,6 +362,36 @@ def test_what_cannot_work_is_one_line_and_status_2(arguments: list[str], named: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param(signal.SIGINT, id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGKILL, id="SIGKILL"),
+    ],
+)
+def test_the_server_ends_however_the_demo_does(ending: signal.Signals, tmp_path: Path) -> None:
+    port = free_port()
+    upstream = FakeUpstreamServer(models=("fake:delay=60000",))
+    command = [sys.executable, "-m", "forethought.api.cli", "demo", "--quick"]
+    command += ["--base-url", upstream.base_url, "--port", str(port), "--data-dir", str(tmp_path)]
+    shutil.rmtree(tmp_path)
+    with upstream, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            next(line for line in running.stdout if line.startswith("1. First queries"))
+            running.send_signal(ending)
+            assert running.wait(30) == (130 if ending is not signal.SIGKILL else -ending)
+        finally:
+            running.kill()
+        deadline = time.monotonic() + 30
+        while listens(port) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not listens(port)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_demo_runs_on_any_openai_compatible_server(tmp_path: Path) -> None:
     with FakeUpstreamServer(models=("fake",)) as upstream:
@@ -334,8 +407,7 @@ def test_the_demo_runs_on_any_openai_compatible_server(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_quick_demo_tells_the_whole_story_and_leaves_nothing_running(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = tmp_path / "demo"
     done = demo("--quick", "--json", "--port", str(port), "--data-dir", str(folder), timeout_s=230)
     assert done.returncode == 0, done.stderr
@@ -348,5 +420,4 @@ def test_the_quick_demo_tells_the_whole_story_and_leaves_nothing_running(tmp_pat
     assert (folder / "forethought.sqlite").is_file()
     if found["training"] is not None:
         assert found["policy"]["before"] != found["policy"]["after"]
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=1)
+    assert not listens(port)

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forethought.router.context import (
@@ -242,6 +242,7 @@ TEXTS = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(text=TEXTS)
 def test_paragraph_hashes_are_those_of_the_text_alone(text: str) -> None:
     for boundary in cut(chat(user(text))).boundaries:
@@ -251,6 +252,7 @@ def test_paragraph_hashes_are_those_of_the_text_alone(text: str) -> None:
         assert boundary.size == len(prefix.strip())
 
 
+@settings(deadline=None)
 @given(
     contents=st.lists(st.one_of(st.text(max_size=5), st.none()), min_size=1, max_size=6),
     tools=st.sampled_from([None, TOOLS]),
@@ -267,6 +269,7 @@ def test_message_hashes_are_those_of_the_messages_alone(
         assert boundary.hash == context_hash(messages[: boundary.index], tools)
 
 
+@settings(deadline=None)
 @given(text=TEXTS, system_text=st.text(max_size=5))
 def test_context_and_query_give_the_whole_text(text: str, system_text: str) -> None:
     for messages in ([user(text)], [system(system_text), user(text)]):

@@ -48,7 +48,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class Counted:
-    """Counts every answer, and gives it an ``x-request-id``."""
+    """Counts every answer, gives it an ``x-request-id``, and answers where the app failed."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -58,17 +58,28 @@ class Counted:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        started = False
 
         async def counting(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                sent = message["headers"] = list(message.get("headers", ()))
-                names = {name.lower(): value for name, value in sent}
-                if b"x-request-id" not in names:
-                    sent.append((b"x-request-id", request_identity(scope).encode()))
-                strategy = names.get(b"x-forethought-strategy", b"").decode()
-                # The route's own path: the client's would make metrics without end.
-                path = getattr(scope.get("route"), "path", "none")
-                self._metrics.answered(path, message["status"], strategy)
+                started = True
+                self._complete(scope, message)
             await send(message)
 
-        await self._app(scope, receive, counting)
+        try:
+            await self._app(scope, receive, counting)
+        except Exception as error:
+            if started:
+                raise
+            await errors.unexpected(scope, error)(scope, receive, counting)
+
+    def _complete(self, scope: Scope, start: Message) -> None:
+        sent = start["headers"] = list(start.get("headers", ()))
+        names = {name.lower(): value for name, value in sent}
+        if b"x-request-id" not in names:
+            sent.append((b"x-request-id", request_identity(scope).encode()))
+        strategy = names.get(b"x-forethought-strategy", b"").decode()
+        # The route's own path: the client's would make metrics without end.
+        path = getattr(scope.get("route"), "path", "none")
+        self._metrics.answered(path, start["status"], strategy)

@@ -16,6 +16,8 @@ from typer.core import TyperGroup
 from forethought.models.errors import ForethoughtError
 
 EXIT_ERROR: Final = 2
+EXIT_INTERRUPTED: Final = 130
+"""What a shell reports for Ctrl-C."""
 
 ENTRY_POINTS: Final = "forethought.commands"
 """Packages above this one hang their commands in here; training does."""
@@ -72,6 +74,8 @@ def main() -> None:
     except ForethoughtError as error:
         typer.echo(" ".join(f"forethought: {error}".split()), err=True)
         raise SystemExit(EXIT_ERROR) from error
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 def _own_loader(name: str) -> Callable[[], Any] | None:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from forethought.models.errors import ForethoughtError
 from forethought.router.errors import InvalidRequest, openai_error
@@ -18,11 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception in OpenAI's shape."""
+    """Answer every exception that is meant for the client in OpenAI's shape."""
     app.add_exception_handler(ForethoughtError, _forethought_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def invalid(error: ValidationError | RequestValidationError) -> InvalidRequest:
@@ -59,15 +59,18 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, status, error.headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+def unexpected(scope: Scope, error: Exception) -> JSONResponse:
+    """The reply where the server failed: nothing of the inside, which goes to the log."""
+    log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
     message = "The server failed on this request; its log says why."
-    body = {
-        "error": {
-            "message": message,
-            "type": "server_error",
-            "param": None,
-            "code": "internal_error",
-        }
-    }
-    return JSONResponse(body, 500)
+    return JSONResponse(
+        {
+            "error": {
+                "message": message,
+                "type": "server_error",
+                "param": None,
+                "code": "internal_error",
+            }
+        },
+        500,
+    )

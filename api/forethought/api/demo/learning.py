@@ -22,7 +22,11 @@ _TITLES: Final = {
     "latency_ms": "latency",
     "demand": "demand",
 }
-_SCORES: Final = {"ece": "calibration error", "auroc": "AUROC", "mae_log": "error of the logarithm"}
+_SCORES: Final = {
+    "ece": "calibration error",
+    "auroc": "AUROC",
+    "mae_log": "mean error of the logarithm",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from forethought.api.demo.figures import Answer, BreakEven, Sleep, Summary, mean_or_none
 from forethought.api.demo.sample import GSM8K, TITLES, DemoContext
 from forethought.client import Decision
 
-THOUSAND = 1000.0
+THOUSAND: Final = 1000.0
+ID_WIDTH: Final = 34
 
 
-def results_table(summaries: Iterable[Summary]) -> Table:
+def results_table(summaries: Iterable[Summary]) -> Group:
     """Per data set and strategy: how right, how long, how fast, how dear."""
     table = _table(
-        "Answers: means a query, with 95% intervals of how right they are",
         "data set",
         "strategy",
         ">n",
-        ">right, or F1",
-        ">output tokens",
-        ">input (cached)",
-        ">p50 latency",
-        ">USD per 1,000",
+        ">right (F1)\n95% interval",
+        ">output\ntokens",
+        ">input\n(cached)",
+        ">latency\np50",
+        ">USD per\n1,000",
     )
     before = None
     for s in summaries:
@@ -43,20 +45,19 @@ def results_table(summaries: Iterable[Summary]) -> Table:
             usd_per_thousand(s.cost_usd),
         )
         before = s.dataset
-    return table
+    return _titled("Answers, means a query", table)
 
 
-def sleep_table(sleeps: Sequence[Sleep]) -> Table:
+def sleep_table(sleeps: Sequence[Sleep]) -> Group:
     """Per data set: what sleep on a context wrote and consumed."""
     table = _table(
-        "Sleep: means a context",
         "data set",
         ">contexts",
-        ">notes (dropped)",
-        ">notes' tokens",
-        ">output tokens",
-        ">input (cached)",
-        ">USD per 1,000",
+        ">notes\n(dropped)",
+        ">notes'\ntokens",
+        ">output\ntokens",
+        ">input\n(cached)",
+        ">USD per\n1,000",
     )
     for dataset in dict.fromkeys(s.dataset for s in sleeps):
         some = [s for s in sleeps if s.dataset == dataset]
@@ -71,21 +72,20 @@ def sleep_table(sleeps: Sequence[Sleep]) -> Table:
             f"({sum(s.cached_tokens for s in some) / n:.0f})",
             usd_per_thousand(mean_or_none([s.cost_usd for s in some])),
         )
-    return table
+    return _titled("Sleep, means a context", table)
 
 
-def break_even_table(found: Iterable[BreakEven]) -> Table:
+def break_even_table(found: Iterable[BreakEven]) -> Group:
     """Per data set: how many queries on a context pay for its sleep."""
     table = _table(
-        "Does sleep pay? learned:low against direct on the same questions; USD per 1,000",
         "data set",
-        ">sleep, a context",
-        ">direct, a query",
-        ">learned:low",
-        ">saved",
-        ">breaks even at",
-        ">asked",
-        ">with sleep, a query",
+        ">sleep,\na context",
+        ">direct,\na query",
+        ">learned:low,\na query",
+        ">saved,\na query",
+        ">breaks\neven at",
+        ">asked,\na context",
+        ">a query with\nits sleep",
     )
     for b in found:
         table.add_row(
@@ -95,23 +95,21 @@ def break_even_table(found: Iterable[BreakEven]) -> Table:
             usd_per_thousand(b.learned_usd),
             usd_per_thousand(b.saved_per_query_usd),
             break_even_words(b),
-            f"{b.asked:.3g} a context",
+            f"{b.asked:.3g}",
             usd_per_thousand(b.with_sleep_usd),
         )
-    return table
+    title = "Does sleep pay? learned:low and direct on the same questions, USD per 1,000"
+    return _titled(title, table)
 
 
-def plans_table(
-    contexts: Sequence[DemoContext], plans: Mapping[str, Mapping[str, Any]], *, title: str
-) -> Table:
+def plans_table(contexts: Sequence[DemoContext], plans: Mapping[str, Mapping[str, Any]]) -> Group:
     """What the policy makes of each context before anyone slept on it."""
     table = _table(
-        title,
         "context",
-        ">queries",
-        ">predict- ability",
-        ">would save, USD per 1,000",
-        ">breaks even at",
+        ">queries\nso far",
+        ">predict-\nability",
+        ">gain a query,\nUSD per 1,000",
+        ">breaks\neven at",
         "sleep?",
     )
     for context in contexts:
@@ -119,32 +117,32 @@ def plans_table(
         if plan is None:
             continue
         even = plan.get("break_even")
+        never = "never" if "break_even" in plan else ""
         table.add_row(
-            context.id,
+            short(context.id),
             str(plan.get("n_queries", "")),
             percent(plan.get("predictability")),
             usd_per_thousand(plan.get("saving_per_query_usd")),
-            "never" if even is None else f"{even:.1f}",
+            never if even is None else f"{even:.1f}",
             "[green]buy[/]" if plan.get("buy") else "no",
         )
-    return table
+    return _titled("Plans before any sleep; a gain counts what a right answer is worth", table)
 
 
-def routed_table(answers: Sequence[Answer]) -> Table:
+def routed_table(answers: Sequence[Answer]) -> Group:
     """What the router chose for each query, and how probable that was."""
     table = _table(
-        "Chosen by the router",
         "query",
         "strategy",
         "mode",
         ">propensity",
-        ">right, or F1",
-        ">output tokens",
-        ">USD per 1,000",
+        ">right\n(F1)",
+        ">output\ntokens",
+        ">USD per\n1,000",
     )
     for a in answers:
         table.add_row(
-            a.question,
+            short(a.question),
             a.strategy,
             a.mode,
             f"{a.propensity:.3f}",
@@ -152,18 +150,16 @@ def routed_table(answers: Sequence[Answer]) -> Table:
             str(a.output_tokens),
             usd_per_thousand(a.cost_usd),
         )
-    return table
+    return _titled("Chosen by the router", table)
 
 
-def decision_table(decision: Decision) -> Table:
-    """The candidates of one decision."""
+def decision_table(decision: Decision) -> Group:
+    """The candidates of one decision, as predicted before the choice."""
     table = _table(
-        f"One decision explained: {decision.id}, {decision.mode}, by policy "
-        f"{decision.policy_version}",
         "strategy",
         ">right",
-        ">output tokens",
-        ">USD per 1,000",
+        ">output\ntokens",
+        ">USD per\n1,000",
         ">latency",
         ">propensity",
     )
@@ -176,14 +172,18 @@ def decision_table(decision: Decision) -> Table:
             "" if c.latency_ms is None else seconds(c.latency_ms),
             f"{c.propensity:.3f}",
         )
-    return table
+    return _titled(
+        f"One decision explained: {decision.id}, {decision.mode}, by policy "
+        f"{decision.policy_version}; predicted",
+        table,
+    )
 
 
 def break_even_words(found: BreakEven) -> str:
     """The break-even as a table's cell."""
     if not found.known:
         return "price unknown"
-    return "never" if found.queries is None else f"{found.queries} queries"
+    return "never" if found.queries is None else counted(found.queries, "query", "queries")
 
 
 def right_of(summary: Summary) -> str:
@@ -208,15 +208,28 @@ def seconds(latency_ms: float) -> str:
     return f"{latency_ms / 1000:.2f} s"
 
 
-def _table(title: str, *columns: str) -> Table:
+def counted(n: int, one: str, several: str) -> str:
+    """A number with its noun."""
+    return f"{n} {one if n == 1 else several}"
+
+
+def short(identifier: str) -> str:
+    """An identifier cut in its middle where it is long: its end tells the query."""
+    if len(identifier) <= ID_WIDTH:
+        return identifier
+    return f"{identifier[: ID_WIDTH - 7]}…{identifier[-6:]}"
+
+
+def _table(*columns: str) -> Table:
     """A plain table; a column named ``>...`` is aligned to the right."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         right = column.startswith(">")
-        # Headers may break; figures that do are hard to read.
         table.add_column(
-            column.removeprefix(">"), justify="right" if right else "left", no_wrap=not right
+            column.removeprefix(">"), justify="right" if right else "left", no_wrap=True
         )
     return table
+
+
+def _titled(title: str, table: Table) -> Group:
+    return Group(Text(title, style="bold"), table)

@@ -51,11 +51,11 @@ class DemoServer(AbstractContextManager["DemoServer"]):
         return f"http://127.0.0.1:{self.port}/v1"
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "forethought.api.cli", "serve"]
+        command = [sys.executable, "-m", "forethought.api.demo.child"]
         with self.log_path.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end stops the server: see child.py
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment() | self._settings(),
@@ -86,6 +86,9 @@ class DemoServer(AbstractContextManager["DemoServer"]):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
 
     def _settings(self) -> dict[str, str]:
         served = self._served

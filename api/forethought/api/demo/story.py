@@ -21,7 +21,7 @@ from forethought.api.demo.figures import Answer, told_apart
 from forethought.api.demo.learning import promote, train, training_lines
 from forethought.api.demo.machine import machine, priced
 from forethought.api.demo.measured import Measured
-from forethought.api.demo.sample import FAIRYTALEQA, GSM8K, Share
+from forethought.api.demo.sample import DATASETS, FAIRYTALEQA, GSM8K, Share
 from forethought.api.demo.server import Served
 from forethought.client import Context, LearnedContext
 from forethought.router import catalogue
@@ -75,7 +75,7 @@ class Story:
         say(f"  model    {escape(model)} ({escape(upstream)})", highlight=False)
         say(f"  machine  {escape(machine())}", highlight=False)
         say(f"  prices   {priced(prices)}", highlight=False)
-        known = catalogue.MODELS.get(model)
+        known = None if self._served.base_url else catalogue.MODELS.get(model)
         if known is not None:
             minutes = (
                 sample.estimated_seconds(
@@ -101,9 +101,9 @@ class Story:
         """Show what the router makes of each context, and of many more it never saw."""
         self._chapter("2. What the router makes of these contexts")
         self.measured.plans = self._asking.plans(contexts)
-        self._console.print(
-            report.plans_table(self._chosen, self.measured.plans, title="Plans before any sleep")
-        )
+        self._console.print(report.plans_table(self._chosen, self.measured.plans))
+        for dataset in self._sizes:
+            self._console.print(self._planned(dataset), highlight=False)
         further = sample.others(self._chosen)
         unseen = self._asking.plans(self._asking.register(further))
         kinds = {c.id: c.dataset for c in (*self._chosen, *further)}
@@ -113,20 +113,21 @@ class Story:
                 values[kinds[name]].append(plan["predictability"])
         apart = self.measured.told_apart = told_apart(values, GSM8K, FAIRYTALEQA)
         if apart is not None:
-            self._console.print(words.apart_line(values, apart))
+            self._console.print(words.apart_line(values, apart), highlight=False)
 
     def sleep(self, contexts: dict[str, Context]) -> None:
         """Sleep on the contexts, the plans notwithstanding, to measure it on both kinds."""
         self._chapter("3. Sleep: think before the next query comes")
-        against = [c for c in self._chosen if not self.measured.plans.get(c.id, {}).get("buy")]
-        if against:
+        if not all(plan.get("buy") for plan in self.measured.plans.values()):
             self._console.print(
-                f"The plan buys no sleep now on {len(against)} of {len(self._chosen)} contexts. "
-                "Here it is asked for on all of them, to measure both kinds."
+                "Here sleep is asked for on all contexts, also where the plan would not buy it, to "
+                "measure both kinds."
             )
         with self._progress("sleeping", len(self._chosen)) as tick:
             slept = self._asking.sleep(self._chosen, contexts, tick=tick)
-        self.measured.sleeps = [sleep for sleep, _ in slept]
+        self.measured.sleeps = sorted(
+            (sleep for sleep, _ in slept), key=lambda s: DATASETS.index(s.dataset)
+        )
         self._learned = {sleep.context: learned for sleep, learned in slept}
         shown = next((c for c in self._chosen if self._learned[c.id].notes), self._chosen[0])
         self._console.print(f"What was learned about {shown.id}:")
@@ -215,9 +216,13 @@ class Story:
                 say(escape(left_out), highlight=False)
         say()
         for found in measured.break_evens:
-            say(words.verdict(found, measured.summaries), highlight=False)
+            planned = self._planned(found.dataset)
+            say(words.verdict(found, measured.summaries, planned=planned), highlight=False)
         say(words.caveats(measured.summaries), style="dim", highlight=False)
         say(f"Took {measured.seconds:.0f} s on {machine()}.", highlight=False)
+
+    def _planned(self, dataset: str) -> str:
+        return words.plan_line(self._chosen, self.measured.plans, dataset)
 
     def _asked(self, strategy: str, *, leave_out: Sequence[str] = ()) -> list[Ask]:
         """The questions for one strategy."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.markup import escape
 
 from forethought.api.demo.figures import Answer, BreakEven, Summary
-from forethought.api.demo.report import usd_per_thousand
+from forethought.api.demo.report import counted, usd_per_thousand
 from forethought.api.demo.sample import GSM8K, TITLES, DemoContext
 from forethought.client import Decision, LearnedContext
+from forethought.router.allocation import Preferences
 
 
 def learned_lines(context: DemoContext, learned: LearnedContext) -> list[str]:
@@ -30,9 +32,10 @@ def learned_cost(learned: LearnedContext) -> str:
     used = learned.usage
     read, written = (used.input_tokens, used.output_tokens) if used else (0, 0)
     price = "at an unknown price" if learned.cost_usd is None else f"for {learned.cost_usd:.6f} USD"
+    tried = len(learned.notes) + learned.dropped
     return (
-        f"Sleep read {read} and wrote {written} tokens {price}; of {len(learned.notes) + learned.dropped} notes "
-        f"{learned.dropped} failed their checks. Each query reads {learned.tokens} tokens of notes."
+        f"Sleep read {read} and wrote {written} tokens {price}; {learned.dropped} of {tried} notes "
+        f"failed their checks. Each query reads {learned.tokens} tokens of notes."
     )
 
 
@@ -76,30 +79,61 @@ def swap_lines(before: Answer, after: Answer) -> str:
     return f"The same question, {before.question}:\n{said}\n{swapped}"
 
 
-def verdict(found: BreakEven, summaries: Sequence[Summary]) -> str:
-    """What the figures of one data set say about sleep, the unwelcome included."""
-    named = {s.strategy: s for s in summaries if s.dataset == found.dataset}
-    asked = f"{found.n} questions on {found.contexts} contexts"
-    quality = (
-        f"learned:low was right in {found.quality_learned:.0%}, direct in "
-        f"{found.quality_direct:.0%} of {asked}"
-        if found.dataset == GSM8K
-        else f"learned:low reached F1 {found.quality_learned:.2f}, direct "
-        f"{found.quality_direct:.2f} over {asked}"
+def plan_line(
+    contexts: Sequence[DemoContext], plans: Mapping[str, Mapping[str, Any]], dataset: str
+) -> str:
+    """On how many contexts of one kind the policy would buy sleep."""
+    some = [plans[c.id] for c in contexts if c.dataset == dataset and c.id in plans]
+    bought = sum(1 for plan in some if plan.get("buy"))
+    reasons = dict.fromkeys(str(plan.get("reason")) for plan in some if not plan.get("buy"))
+    why = f" ({'; '.join(reasons)})" if len(reasons) == 1 else ""
+    return f"{TITLES[dataset]}: sleep would be bought on {bought} of {len(some)} contexts{why}."
+
+
+def verdict(
+    found: BreakEven,
+    summaries: Sequence[Summary],
+    *,
+    planned: str | None = None,
+    value_usd: float = Preferences().value_usd,
+) -> str:
+    """What the figures of one data set say about sleep, the unwelcome included.
+
+    ``planned`` is what the router had planned, ``value_usd`` the worth of a right answer to it.
+    """
+    asked = (
+        f"{counted(found.n, 'question', 'questions')} on "
+        f"{counted(found.contexts, 'context', 'contexts')}"
     )
-    said = [f"[bold]{TITLES[found.dataset]}[/]: {_paid(found)}", f"{_capitalised(quality)}."]
-    low = named.get("effort:low")
-    if low is not None and low.cost_usd is not None and found.learned_usd is not None:
-        gain = found.quality_learned - low.quality
+    qualities = (
+        f"On {asked}, direct had {_quality(found.dataset, found.quality_direct)} and "
+        f"learned:low {_quality(found.dataset, found.quality_learned)}."
+    )
+    said = [f"[bold]{TITLES[found.dataset]}[/]: {_paid(found)}", qualities]
+    lost = found.quality_direct - found.quality_learned
+    saved = found.saved_per_query_usd
+    if lost > 0 and saved is not None and saved > 0:
+        outweighs = value_usd * lost > saved
         said.append(
-            f"Without any sleep, effort:low cost {usd_per_thousand(low.cost_usd)} at "
-            f"{_quality(found.dataset, low.quality)}: "
+            "Cheaper, then, but not as good"
             + (
-                f"what sleep added to it is {100 * gain:+.0f} points."
-                if gain > 0
-                else "sleep added nothing to it here."
+                f": at {value_usd} USD for a right answer the loss outweighs the saving."
+                if outweighs
+                else f", though at {value_usd} USD for a right answer the saving outweighs it."
             )
         )
+    low = next(
+        (s for s in summaries if (s.dataset, s.strategy) == (found.dataset, "effort:low")), None
+    )
+    if low is not None and low.cost_usd is not None:
+        gain = found.quality_learned - low.quality
+        said.append(
+            f"Without any sleep, effort:low had {_quality(found.dataset, low.quality)} for "
+            f"{usd_per_thousand(low.cost_usd)} USD per 1,000: "
+            + (f"the notes add {100 * gain:.0f} points." if gain > 0 else "the notes add nothing.")
+        )
+    if planned is not None:
+        said.append(f"The router's own plan before it: {planned.partition(': ')[2]}")
     return " ".join(said)
 
 
@@ -124,22 +158,13 @@ def _paid(found: BreakEven) -> str:
             f"{usd_per_thousand(-saved)} USD per 1,000 more than direct, so no number of queries "
             "pays for it."
         )
-    outcome = (
-        f"with {found.asked:.3g} asked it has paid"
-        if found.paid
-        else f"with {found.asked:.3g} asked it had not paid yet"
-    )
-    worse = found.quality_learned < found.quality_direct
+    outcome = "it has paid" if found.paid else "it had not paid yet"
     return (
-        f"each query from the notes saves {usd_per_thousand(saved)} USD per 1,000, so sleep "
-        f"pays from query {found.queries} on a context; {outcome}."
-        + (" Cheaper, but not as good: what a right answer is worth decides." if worse else "")
+        f"each query from the notes saved {usd_per_thousand(saved)} USD per 1,000, so sleep "
+        f"pays from query {found.queries} on a context; with {found.asked:.3g} asked on each, "
+        f"{outcome}."
     )
 
 
 def _quality(dataset: str, quality: float) -> str:
     return f"{quality:.0%} right" if dataset == GSM8K else f"F1 {quality:.2f}"
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -75,7 +75,7 @@ async def create(request: Request, services: WithServices, tenant: WithTenant) -
     """Register a context; registering it again returns the same one."""
     wanted = await read_model(request, Registration)
     messages = wanted.as_messages
-    check_messages({"messages": messages if wanted.messages is None else wanted.messages})
+    check_messages({"messages": list(messages)})
     if wanted.sleep:
         _require_sleep(services)
     hashed = context_hash(messages)

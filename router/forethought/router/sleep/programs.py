@@ -173,7 +173,7 @@ def _parsed(expression: str) -> ast.expr | None:
     try:
         tree = ast.parse(_THOUSANDS.sub("", expression), mode="eval").body
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            if isinstance(node, ast.Constant) and type(node.value) is int:  # True is none
                 # Powers of floats overflow at once; as an int, 9**9**9 would never end.
                 node.value = float(node.value)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):

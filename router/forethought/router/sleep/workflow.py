@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from typing import Any, Final, cast
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowStatus
@@ -238,13 +239,30 @@ def _complete(client: OpenAI, model: str, wanted: Call, stopping: Event) -> dict
     waits_s = iter(WAITS_S)
     while True:
         try:
-            return _completion(client, model, wanted)
+            return _unless_stopped(lambda: _completion(client, model, wanted), stopping)
         except OpenAIError as error:
             wait_s = next(waits_s, None)
             if not _may_pass(error) or wait_s is None or stopping.wait(wait_s):
                 message = f"Sleep's call {wanted.label!r} failed: {error}"
                 raise UpstreamError(message) from error
             log.warning("sleep's call %r is made again: %s", wanted.label, error)
+
+
+def _unless_stopped(make: Callable[[], dict[str, Any]], stopping: Event) -> dict[str, Any]:
+    """What ``make`` returns. A stop does not wait for it: its thread ends with the process."""
+    made: Future[dict[str, Any]] = Future()
+
+    def run() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            made.set_exception(error)
+
+    Thread(target=run, name="forethought-sleep-call", daemon=True).start()
+    while not stopping.is_set():
+        if wait([made], timeout=0.2).done:
+            return made.result()
+    raise UpstreamError("Sleep was stopped in mid-call.")
 
 
 def _may_pass(error: OpenAIError) -> bool:
