@@ -101,7 +101,7 @@ def test_importing_stays_light(package: str, unwanted: str) -> None:
 def test_the_client_imports_without_the_servers_dependencies(isolated_state: Path) -> None:
     blocked = (
         "alembic anthropic dbos fastapi genai_prices httpx lightgbm mlflow numpy pandas "
-        "prometheus_client pyarrow pydantic_settings rich scipy simpleeval sklearn sqlalchemy "
+        "prometheus_client pyarrow pydantic_settings rich scipy sklearn sqlalchemy "
         "starlette typer uvicorn wordllama xllamacpp"
     ).split()
     _run(_BLOCK_SERVER_DEPENDENCIES, "forethought.client", *blocked, home=isolated_state)

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: in a process of its own."""
+"""The command line: errors in this process, servers in processes of their own."""
 
 from __future__ import annotations
 
@@ -8,25 +8,43 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
+from forethought.api.cli import main
 from tests.fake_upstream import FakeUpstreamServer
 
+_ANY = ["--port", "0", "--model", "fake"]
 FORETHOUGHT = [sys.executable, "-m", "forethought.api.cli"]
 
 
-def forethought(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*FORETHOUGHT, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Forethought = Callable[..., Done]
+
+
+@pytest.fixture
+def forethought(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Forethought:
+    """Runs a command in this process: importing the server takes seconds."""
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["forethought", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        out, err = capsys.readouterr()
+        return Done(code if isinstance(code, int) else 0, out, err)
+
+    return run
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -34,11 +52,11 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def test_the_version_is_printed() -> None:
+def test_the_version_is_printed(forethought: Forethought) -> None:
     assert forethought("version").stdout.strip().count(".") == 2
 
 
-def test_every_command_is_listed() -> None:
+def test_every_command_is_listed(forethought: Forethought) -> None:
     said = forethought("--help").stdout
     for name in ("serve", "demo", "models", "train", "evaluate", "promote", "rollback", "version"):
         assert f" {name} " in said
@@ -57,7 +75,12 @@ def test_every_command_is_listed() -> None:
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_status_2(
-    tmp_path: Path, name: str, content: bytes | None, options: list[str], said: str
+    forethought: Forethought,
+    tmp_path: Path,
+    name: str,
+    content: bytes | None,
+    options: list[str],
+    said: str,
 ) -> None:
     path = tmp_path / name
     if content is not None:
@@ -72,7 +95,7 @@ def test_what_cannot_be_used_is_one_line_and_status_2(
     assert "Traceback" not in done.stderr
 
 
-def test_a_port_in_use_is_named() -> None:
+def test_a_port_in_use_is_named(forethought: Forethought) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = forethought("serve", "--base-url", "http://127.0.0.1:9/v1", "--port", port)
@@ -84,17 +107,18 @@ class Served:
     """`forethought serve` in front of ``upstream``, until ``stop``."""
 
     def __init__(self, data_dir: Path, upstream: str, *more: str) -> None:
-        self.process: Any = subprocess.Popen(
-            [*FORETHOUGHT, "serve", "--port", "0", "--data-dir", data_dir]
-            + ["--base-url", upstream, "--model", "fake", *more],
+        process = subprocess.Popen(
+            [*FORETHOUGHT, "serve", "--data-dir", data_dir, "--base-url", upstream, *_ANY, *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+        assert process.stdout is not None
+        self.process, self.output = process, process.stdout
         self.said: list[str] = []
         while not any("/v1" in line and " at " in line for line in self.said):
-            line = self.process.stdout.readline()
+            line = self.output.readline()
             assert line, self.said
             self.said.append(line)
         (address,) = (line.split()[1] for line in self.said if line.startswith("  at "))
@@ -104,34 +128,21 @@ class Served:
     def stop(self, number: int) -> int:
         self.http.close()
         self.process.send_signal(number)
-        self.said += self.process.stdout.readlines()
-        self.process.stdout.close()
-        status: int = self.process.wait(20)
-        return status
+        self.said += self.output.readlines()
+        self.output.close()
+        return self.process.wait(20)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["terminated", "Ctrl-C"])
-def test_a_server_ends_in_order(
-    tmp_path: Path, fake: FakeUpstreamServer, number: signal.Signals
-) -> None:
+def test_a_server_ends_in_order(tmp_path: Path, fake: FakeUpstreamServer) -> None:
     served = Served(tmp_path, fake.base_url)
     body = {"model": "fake", "messages": [{"role": "user", "content": "Hi"}]}
     assert served.http.post("/v1/chat/completions", json=body).status_code == 200
     assert served.http.get("/readyz").json()["sleep"] == "auto"
-    assert served.stop(number) == 0
+    assert served.stop(signal.SIGTERM) == 0
     assert "Traceback" not in "".join(served.said)
     assert f"{tmp_path / 'forethought.sqlite'}" in "".join(served.said)
     # In order: SQLite has taken its write-ahead log back into the file.
     assert not (tmp_path / "forethought.sqlite-wal").exists()
-
-
-def test_serving_loads_nothing_of_training() -> None:
-    code = (
-        "import sys, forethought.api.server, forethought.api.commands.serve, forethought.api.cli;"
-        "print([m for m in sys.modules if m.partition('.')[0] == 'mlflow' or 'training' in m])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, fake: FakeUpstreamServer) -> None:

@@ -405,11 +405,11 @@ def test_the_demo_runs_on_any_openai_compatible_server(tmp_path: Path) -> None:
 
 @pytest.mark.model
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_quick_demo_tells_the_whole_story_and_leaves_nothing_running(tmp_path: Path) -> None:
     port = free_port()
     folder = tmp_path / "demo"
-    done = demo("--quick", "--json", "--port", str(port), "--data-dir", str(folder), timeout_s=230)
+    done = demo("--quick", "--json", "--port", str(port), "--data-dir", str(folder), timeout_s=590)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     asked = sum(s.contexts * s.asked for s in sample.QUICK.values())

@@ -50,7 +50,7 @@ def serve(
         str | None,
         typer.Option(
             help="Embedded: a model of the catalogue or a .gguf file "
-            "(default qwen2.5-coder-1.5b). With --base-url: the model that forethought/auto stands for."
+            "(default qwen2.5-coder-1.5b). With --base-url: what forethought/auto stands for."
         ),
     ] = None,
     base_url: Annotated[
