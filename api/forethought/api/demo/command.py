@@ -27,7 +27,10 @@ PLAIN_WIDTH = 110
 
 def command(
     quick: Annotated[
-        bool, typer.Option("--quick", help="The smallest model and fewer questions: plumbing only.")
+        bool,
+        typer.Option(
+            "--quick", help="The smallest model, a minute: it shows the parts, not what they gain."
+        ),
     ] = False,
     model: Annotated[
         str | None,

