@@ -60,13 +60,15 @@ class Share:
     """How much of one data set is asked, in contexts and in questions a context.
 
     ``asked`` questions go to every strategy; ``routed`` further ones are left to the router.
-    ``thought`` is the number of contexts whose first question also goes to ``learned:high``.
+    ``thought`` is the number of contexts whose first question also goes to ``learned:high``,
+    ``fresh`` that of contexts without sleep whose first questions are left to the router too.
     """
 
     contexts: int
     asked: int
     thought: int
     routed: int
+    fresh: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +97,13 @@ TYPICAL: Final[Mapping[str, Typical]] = MappingProxyType(
     }
 )
 QUERY_READ: Final = 25
+FRESH_QUESTIONS: Final = 2
 SHORT_WRITTEN: Final = 8
 
 FULL: Final[Mapping[str, Share]] = MappingProxyType(
     {
         GSM8K: Share(contexts=3, asked=3, thought=1, routed=1),
-        FAIRYTALEQA: Share(contexts=2, asked=2, thought=0, routed=1),
+        FAIRYTALEQA: Share(contexts=2, asked=2, thought=0, routed=1, fresh=3),
     }
 )
 """Under five minutes with the 1.5B on 2 cores: see ``estimated_seconds``."""
@@ -108,7 +111,7 @@ FULL: Final[Mapping[str, Share]] = MappingProxyType(
 QUICK: Final[Mapping[str, Share]] = MappingProxyType(
     {
         GSM8K: Share(contexts=3, asked=3, thought=0, routed=2),
-        FAIRYTALEQA: Share(contexts=2, asked=2, thought=0, routed=2),
+        FAIRYTALEQA: Share(contexts=2, asked=2, thought=0, routed=2, fresh=3),
     }
 )
 """A minute with the 135M, whose notes are seldom of use: enough answers to train on without."""
@@ -148,6 +151,17 @@ def others(chosen: Sequence[DemoContext]) -> tuple[DemoContext, ...]:
     return tuple(c for dataset in DATASETS for c in load(dataset) if c.id not in taken)
 
 
+def fresh(
+    chosen: Sequence[DemoContext], sizes: Mapping[str, Share]
+) -> list[tuple[DemoContext, Question]]:
+    """Questions for the router on contexts that nobody slept on."""
+    found: list[tuple[DemoContext, Question]] = []
+    for dataset, share in sizes.items():
+        some = [c for c in others(chosen) if c.dataset == dataset][: share.fresh]
+        found += [(c, q) for c in some for q in c.questions[:FRESH_QUESTIONS]]
+    return found
+
+
 def estimated_seconds(
     sizes: Mapping[str, Share], *, prefill_tokens_per_s: float, decode_tokens_per_s: float
 ) -> float:
@@ -164,6 +178,8 @@ def estimated_seconds(
             + share.routed * usual.direct // 2
         )
         written += share.thought * usual.thought
+        read += share.fresh * (usual.context + FRESH_QUESTIONS * QUERY_READ)
+        written += share.fresh * FRESH_QUESTIONS * SHORT_WRITTEN
     return FIXED_SECONDS + (
         read / (prefill_tokens_per_s * PREFILL_GAIN)
         + written / (decode_tokens_per_s * PARALLEL_GAIN)

@@ -145,12 +145,16 @@ class Story:
             self._ask("learned:high", self._thought(leave_out=empty))
 
     def router_alone(self) -> None:
-        """Leave the choice to the router, on further queries."""
+        """Leave the choice to the router: further queries, some on contexts without sleep."""
         self._chapter("5. The router on its own, on further queries")
         asks = [
             Ask(context=c, question=q, strategy=None, phase="routed")
             for c in self._chosen
             for q in sample.routed(c, self._sizes[c.dataset])
+        ]
+        asks += [
+            Ask(context=c, question=q, strategy=None, phase="routed")
+            for c, q in sample.fresh(self._chosen, self._sizes)
         ]
         if self._late("all but one of them on each kind"):
             asks = list({ask.context.dataset: ask for ask in asks}.values())
@@ -187,7 +191,8 @@ class Story:
         if not routed:
             return
         before = min(routed, key=lambda a: a.output_tokens)
-        context = next(c for c in self._chosen if c.id == before.context)
+        everyone = (*self._chosen, *sample.others(self._chosen))
+        context = next(c for c in everyone if c.id == before.context)
         question = next(q for q in context.questions if q.id == before.question)
         again = Ask(context=context, question=question, strategy=None, phase="new policy")
         deadline = time.monotonic() + SWAP_TIMEOUT_S
