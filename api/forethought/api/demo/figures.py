@@ -194,12 +194,12 @@ def mean_or_none(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
-def told_apart(predictability: Mapping[str, Sequence[float]], high: str, low: str) -> float | None:
+def told_apart(values: Mapping[str, Sequence[float]], high: str, low: str) -> float | None:
     """How often a context of kind ``high`` gets the higher value than one of kind ``low``.
 
     The area under the ROC curve: 1 tells them apart without fail, 0.5 is a coin.
     """
-    above, below = predictability.get(high, ()), predictability.get(low, ())
+    above, below = values.get(high, ()), values.get(low, ())
     if not above or not below:
         return None
     wins = sum((a > b) + 0.5 * (a == b) for a in above for b in below)

@@ -109,8 +109,8 @@ class Story:
         kinds = {c.id: c.dataset for c in (*self._chosen, *further)}
         values: dict[str, list[float]] = {GSM8K: [], FAIRYTALEQA: []}
         for name, plan in {**self.measured.plans, **unseen}.items():
-            if plan.get("predictability") is not None:
-                values[kinds[name]].append(plan["predictability"])
+            if plan.get("saving_per_query_usd") is not None:
+                values[kinds[name]].append(plan["saving_per_query_usd"])
         apart = self.measured.told_apart = told_apart(values, GSM8K, FAIRYTALEQA)
         if apart is not None:
             self._console.print(words.apart_line(values, apart), highlight=False)
