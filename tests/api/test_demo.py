@@ -107,7 +107,8 @@ def test_the_seed_alone_draws_the_contexts(sizes: dict[str, sample.Share]) -> No
     assert len(first) == sum(share.contexts for share in sizes.values())
     for context in first:
         share = sizes[context.dataset]
-        assert len(sample.asked(context, share)) == share.asked
+        assert len(sample.asked(context, share, "learned:low")) == share.asked
+        assert len(sample.asked(context, share, "direct")) == share.direct <= share.asked
         assert len(sample.routed(context, share)) == share.routed
 
 
@@ -412,9 +413,10 @@ def test_the_quick_demo_tells_the_whole_story_and_leaves_nothing_running(tmp_pat
     done = demo("--quick", "--json", "--port", str(port), "--data-dir", str(folder), timeout_s=590)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    asked = sum(s.contexts * s.asked for s in sample.QUICK.values())
+    shares = sample.QUICK.values()
     by_strategy = [a["strategy"] for a in found["answers"] if a["phase"] == "forced"]
-    assert by_strategy.count("direct") == by_strategy.count("effort:low") == asked
+    assert by_strategy.count("direct") == sum(s.contexts * s.direct for s in shares)
+    assert by_strategy.count("effort:low") == sum(s.contexts * s.asked for s in shares)
     assert len(found["sleep"]) == sum(s.contexts for s in sample.QUICK.values())
     assert all(0 < a["propensity"] <= 1 for a in found["answers"])
     assert (folder / "forethought.sqlite").is_file()

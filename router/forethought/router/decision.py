@@ -37,6 +37,7 @@ from forethought.router.records import (
     Usage,
 )
 from forethought.router.strategies import STRATEGIES, Request
+from forethought.router.strategies.effort import unasked_reason
 
 if TYPE_CHECKING:
     from forethought.models.bundle import PolicyBundle
@@ -117,6 +118,7 @@ class Decider:
         features = self._features_if_any(situation)
         if situation.forced is not None:
             return self._forced(situation, situation.forced, excluded, features)
+        excluded = _left_to_the_client(situation.request, excluded)
         if not features:
             return self._fallback(situation, features, "the features could not be computed")
         bundle = self.bundle
@@ -301,6 +303,14 @@ class Decider:
 
 def _excluded(request: Request) -> dict[str, str | None]:
     return {name: strategy.excluded(request) for name, strategy in STRATEGIES.items()}
+
+
+def _left_to_the_client(
+    request: Request, excluded: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """``excluded`` and the strategies that only the client itself may ask for here."""
+    why = unasked_reason(request)
+    return {n: reason or (None if n == "direct" else why) for n, reason in excluded.items()}
 
 
 def artefact_facts(learned: LearnedContext) -> ArtefactFacts:

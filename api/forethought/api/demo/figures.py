@@ -163,7 +163,7 @@ def break_even(
     if not both:
         return None
     contexts = {learned[q].context for q in both}
-    asked = len(both) / len(contexts)
+    asked = sum(a.context in contexts for a in learned.values()) / len(contexts)
     direct_usd = mean_or_none([direct[q].cost_usd for q in both])
     learned_usd = mean_or_none([learned[q].cost_usd for q in both])
     sleep_usd = mean_or_none([s.cost_usd for s in sleeps if s.context in contexts])

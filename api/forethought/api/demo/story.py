@@ -237,7 +237,7 @@ class Story:
             Ask(context=context, question=question, strategy=strategy, phase="forced")
             for context in self._chosen
             if context.id not in leave_out
-            for question in sample.asked(context, self._sizes[context.dataset])
+            for question in sample.asked(context, self._sizes[context.dataset], strategy)
         ]
 
     def _thought(self, *, leave_out: Sequence[str]) -> list[Ask]:

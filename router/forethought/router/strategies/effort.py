@@ -81,3 +81,18 @@ def add_effort(
         return (f"reasoning_effort={level}",)
     body["messages"] = [*messages, {"role": "user", "content": IN_WORDS[level]}]
     return (f"one message after the query: {IN_WORDS[level]!r}",)
+
+
+def unasked_reason(request: Request) -> str | None:
+    """Why words about effort should not be added unless the client asks for them, or None.
+
+    They change the form of an answer, so they are kept to what a short answer can serve: a
+    question on a context.
+    """
+    if request.native_effort:
+        return None
+    if request.split.boundary is None:
+        return "without a context nothing tells which form of answer is wanted"
+    if "?" not in request.split.query:
+        return "the query is no question, so a short answer may not be what is wanted"
+    return None
