@@ -120,7 +120,7 @@ def test_feedback_reaches_the_decision(server: ApiServer) -> None:
     assert decision.outcome is not None
     assert decision.outcome.status == "ok"
     assert len(decision.candidates) == 5
-    assert decision.reason.startswith("direct, because")
+    assert decision.reason.startswith("direct: ")
 
 
 def test_the_models_are_the_upstreams_and_ours(server: ApiServer) -> None:
@@ -134,7 +134,7 @@ def test_metrics_count_what_happened(serve: Serve) -> None:
     text = server.http.get("/metrics").text
     for line in (
         'route="/v1/chat/completions",status="200",strategy="direct"} 1.0',
-        'forethought_decisions_total{mode="fallback",strategy="direct"} 1.0',
+        'forethought_decisions_total{mode="greedy",strategy="direct"} 1.0',
         'forethought_tokens_total{kind="input",strategy="direct"} 2.0',
         'forethought_outcomes_total{status="ok"} 1.0',
         "forethought_unpriced_total 1.0",
