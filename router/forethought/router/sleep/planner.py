@@ -30,7 +30,7 @@ _QUERY_TOKENS: Final = 30
 class Typical:
     """What sleep at the standard level (three drafts) writes and consumes on one kind of context.
 
-    Medians of the rows that the pretrained policy was fitted on (see its model card). Input is
+    Medians of bench/recorded (42 contexts with programs, 41 with questions). Input is
     ``fixed_input + input_per_context_token * tokens of the context``, a draft.
     """
 
@@ -67,12 +67,12 @@ class Typical:
 
 
 QUANTITIES: Final = Typical(
-    notes=7, confidence=0.72, verified=1.0, tokens=180, similarity_max=0.78, similarity_top3=0.68,
-    fixed_input=275, input_per_context_token=1.0, output=386,
+    notes=7.5, confidence=0.71, verified=1.0, tokens=215, similarity_max=0.76,
+    similarity_top3=0.68, fixed_input=275, input_per_context_token=1.0, output=419,
 )  # fmt: skip
 QUESTIONS: Final = Typical(
-    notes=3, confidence=1.0, verified=0.68, tokens=71, similarity_max=0.51, similarity_top3=0.42,
-    fixed_input=90, input_per_context_token=0.7, output=193,
+    notes=2, confidence=1.0, verified=0.41, tokens=54, similarity_max=0.48,
+    similarity_top3=0.39, fixed_input=90, input_per_context_token=0.7, output=149,
 )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ MIN_NUMBERS: Final = 3
 """From so many numbers on, quantities may follow from a context."""
 
 NUMBERS_PER_100_WORDS: Final = 3.0
-"""From this density of numbers on, a context is about quantities first (GSM8K: median 8,
-FairytaleQA: 0; see bench/datasets)."""
+"""From this density of numbers on, a context is about quantities first (median in
+bench/datasets: GSM8K 10, TAT-QA 13, FairytaleQA 0; 26 of 133 GSM8K contexts fall below)."""
 
 PROGRAM_TOKENS: Final = 320
 QUESTION_TOKENS: Final = 400

@@ -67,8 +67,8 @@ def effort_excluded(request: Request, level: Level) -> str | None:
 
 
 MIN_TOKENS_HIGH: Final = 160
-"""Below this a chain of thought is cut off before its answer (median length in the recorded
-GSM8K rows: see bench/datasets)."""
+"""A judgement: half of the median length (300 tokens) of the 21 chains of thought recorded on
+GSM8K (bench/recorded); below it most are cut off before their answer."""
 
 
 def add_effort(
