@@ -248,13 +248,23 @@ def test_confidence_is_the_share_of_drafts_with_the_value() -> None:
             ["left = 3 * 8 - 5", "left = 3 * 8 - 5", "left = 8 - 5"], {"left": "19"}, 1,
             id="the better supported value stays",
         ),
-        pytest.param(["left = 3 * 8 - 5", "left = 8 - 5"], {}, 2, id="on a tie none does"),
         pytest.param(
-            ["left = 3 * 8 - 5", "left = 8"], {}, 1, id="a given number is a rival too"
+            ["left = 8 - 5", "left = 3 * 8 - 5", "left = 3 * 8 - 5"], {"left": "19"}, 1,
+            id="also where it was drafted later",
         ),
         pytest.param(
-            ["left = 3 * 8 - 5  # How many left?", "rest = 8 - 5  # How many left?"], {}, 2,
-            id="a tie about a question under different names",
+            ["left = 3 * 8 - 5", "left = 8 - 5"], {"left": "19"}, 1,
+            id="of equals the first drafted, which is the greedy one",
+        ),
+        pytest.param(
+            ["total = 3 * 8  # How many pens?", "total = 5 * 2  # How much are the given pens?"],
+            {"How many pens?": "24", "How much are the given pens?": "10"}, 0,
+            id="one name for two questions is no contradiction",
+        ),
+        pytest.param(
+            ["total = 3 * 8  # How many pens?", "total = 3 * 8  # How many pens in all?"],
+            {"How many pens?": "24"}, 0,
+            id="one derivation in two wordings is one note",
         ),
         pytest.param(
             [

@@ -13,7 +13,7 @@ import math
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ _WORDS = {
     "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
     "hundred": 100, "thousand": 1000, "million": 1_000_000,
 }  # fmt: skip
+# Words that count or compare. "Score" and "once" seldom do in a story; "one" is mostly no number.
+_COUNTING = (set(_WORDS) - {"score", "once"}) | set(
+    "two three four five six seven eight nine ten eleven twelve".split()
+)
 # Unit conversions and small counts that a text need not spell out.
 _CONSTANTS = {*range(13), 24, 30, 36, 52, 60, 100, 365, 1000, 5280, 16}
 
@@ -63,6 +67,12 @@ class Value:
 def numbers_in(text: str) -> list[float]:
     """The numbers written in ``text``, digits only, in order."""
     return [float(m.replace(",", "")) for m in _NUMBER.findall(text)]
+
+
+def count_numbers(text: str) -> int:
+    """How many numbers ``text`` has, in digits or in words ("twice", "a dozen", "eleven")."""
+    words = re.findall(r"[a-z]+", text.lower())
+    return len(numbers_in(text)) + sum(1 for w in words if w.removesuffix("s") in _COUNTING)
 
 
 def format_value(value: float) -> str:
@@ -100,66 +110,55 @@ def run_program(program: str, context: str) -> list[Value]:
 def agree(drafts: Sequence[Sequence[Value]], *, min_confidence: float) -> tuple[list[Note], int]:
     """Merge drafts into notes; returns them with the number of notes dropped.
 
-    Confidence is the share of drafts in which the value appears. Where drafts give the same
-    quantity, or the same question, different values the better supported one stays, and on a
-    tie none does.
+    Confidence is the share of drafts in which the value appears. A question has one answer: the
+    value that most drafts hold, of equals the one drafted first. Names do not count across
+    drafts, since "total" means another thing in each; only a line that asks nothing is told
+    apart by its name. The same derivation in other words is kept once.
     """
     votes: Counter[str] = Counter()
     for draft in drafts:
         votes.update({format_value(v.value) for v in draft})
-    by_name: dict[str, set[str]] = {}
-    for draft in drafts:
-        for v in draft:
-            by_name.setdefault(v.name, set()).add(format_value(v.value))
+    derived = [v for draft in drafts for v in draft if v.derived]
+    answers: dict[str, list[str]] = {}
+    for v in derived:
+        answers.setdefault(_asked(v), []).append(format_value(v.value))
 
     notes: list[Note] = []
-    written: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str]] = set()
+    derivations: set[tuple[str, str]] = set()
     dropped = 0
-    for draft in drafts:
-        for v in draft:
-            shown = format_value(v.value)
-            if not v.derived or (v.name, shown) in written:
-                continue
-            written.add((v.name, shown))
-            confidence = votes[shown] / len(drafts)
-            if confidence < min_confidence or not _wins(shown, by_name[v.name], votes):
-                dropped += 1
-                continue
-            quantity = v.name.replace("_", " ")
-            notes.append(
-                Note(
-                    kind="computed",
-                    text=v.question or quantity,
-                    answer=shown,
-                    derivation=f"{quantity} = {v.expression}",
-                    confidence=round(confidence, 3),
-                    verified=True,
-                )
+    for v in derived:
+        shown, asked = format_value(v.value), _asked(v)
+        if (asked, shown) in seen:
+            continue
+        seen.add((asked, shown))
+        confidence = votes[shown] / len(drafts)
+        # max takes the first of equals, which is the one drafted first.
+        if confidence < min_confidence or shown != max(answers[asked], key=votes.__getitem__):
+            dropped += 1
+            continue
+        quantity = v.name.replace("_", " ")
+        derivation = f"{quantity} = {v.expression}"
+        if (derivation, shown) in derivations:
+            continue
+        derivations.add((derivation, shown))
+        notes.append(
+            Note(
+                kind="computed",
+                text=v.question or quantity,
+                answer=shown,
+                derivation=derivation,
+                confidence=round(confidence, 3),
+                verified=True,
             )
-    kept, lost = _one_a_question(notes, votes)
-    return kept, dropped + lost
+        )
+    return notes, dropped
 
 
-def _one_a_question(notes: Sequence[Note], votes: Mapping[str, int]) -> tuple[list[Note], int]:
-    """The first note with each question's winning answer, and how many notes lost."""
-    answers: dict[str, set[str]] = {}
-    for note in notes:
-        answers.setdefault(_key(note), set()).add(note.answer or "")
-    winning = [n for n in notes if _wins(n.answer or "", answers[_key(n)], votes)]
-    first: dict[str, Note] = {}
-    for note in winning:
-        first.setdefault(_key(note), note)
-    return list(first.values()), len(notes) - len(winning)
-
-
-def _wins(value: str, rivals: Collection[str], votes: Mapping[str, int]) -> bool:
-    return all(votes[value] > votes[rival] for rival in rivals if rival != value)
-
-
-def _key(note: Note) -> str:
-    """What a note is about. A comment that asks nothing ("in miles") does not tell."""
-    asked = re.sub(r"\W+", " ", note.text.lower()).strip() if "?" in note.text else ""
-    return asked or note.derivation or note.text
+def _asked(value: Value) -> str:
+    """What a line is about. A comment that asks nothing ("in miles") does not tell."""
+    asks = "?" in value.question
+    return re.sub(r"\W+", " ", value.question.lower()).strip() if asks else value.name
 
 
 def _parsed(expression: str) -> ast.expr | None:

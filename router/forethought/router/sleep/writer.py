@@ -19,10 +19,10 @@ MIN_NUMBERS: Final = 3
 """From so many numbers on, quantities may follow from a context."""
 
 NUMBERS_PER_100_WORDS: Final = 3.0
-"""From this density of numbers on, a context is about quantities first (median in
-bench/datasets: GSM8K 10, TAT-QA 13, FairytaleQA 0; 26 of 133 GSM8K contexts fall below)."""
+"""From this density of numbers on, in digits or words, a context is about quantities first: in
+bench/datasets 130 of 133 GSM8K contexts, all of 45 from TAT-QA, 1 of 70 from FairytaleQA."""
 
-PROGRAM_TOKENS: Final = 320
+PROGRAM_TOKENS: Final = 480
 QUESTION_TOKENS: Final = 400
 ANSWER_TOKENS: Final = 240
 DRAFT_TEMPERATURE: Final = 0.8
@@ -67,7 +67,7 @@ def estimated_tokens(text: str) -> int:
 
 def is_quantitative(text: str) -> bool:
     """Whether to derive quantities (by programs) rather than to anticipate questions."""
-    n = len(programs.numbers_in(text))
+    n = programs.count_numbers(text)
     return n >= MIN_NUMBERS and 100 * n / max(1, len(text.split())) >= NUMBERS_PER_100_WORDS
 
 
@@ -127,7 +127,7 @@ def _quantities(text: str, level: SleepLevel, session: _Session) -> tuple[list[N
         reply = session.ask(
             f"draft {draft + 1}", prompts.program_messages(text), PROGRAM_TOKENS, draft
         )
-        sources.append(_code(reply))
+        sources.append(code_of(reply))
     for extra in range(1, level.rounds):
         for draft, source in enumerate(sources):
             reply = session.ask(
@@ -136,7 +136,7 @@ def _quantities(text: str, level: SleepLevel, session: _Session) -> tuple[list[N
                 PROGRAM_TOKENS,
                 draft,
             )
-            sources[draft] = f"{source}\n{_code(reply)}"
+            sources[draft] = f"{source}\n{code_of(reply)}"
     runs = [programs.run_program(source, text) for source in sources]
     return programs.agree(runs, min_confidence=0.0)
 
@@ -162,6 +162,7 @@ def _questions(text: str, level: SleepLevel, session: _Session) -> tuple[list[No
     return texts.checked_pairs(list(pairs.items()), checks)
 
 
-def _code(reply: str) -> str:
+def code_of(reply: str) -> str:
+    """The program in a draft: its code blocks, or all of it where there is none."""
     blocks = _CODE_BLOCK.findall(reply)
     return "\n".join(blocks) if blocks else reply
