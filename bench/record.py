@@ -1,198 +1,175 @@
-"""Record real outcomes: every (context, query, strategy) of a data set on a real model.
+"""Record real outcomes: every (context, query, strategy, sleep level) on a real model.
 
-Runs the code that serves (the sleep writer, the strategies, the features), one context after
-the other in each of ``--parallel`` lanes, so that the upstream's prompt cache is used as it is
-in service. One JSON object a row; a rerun goes on after the last whole context.
+Runs the code that serves (the sleep writer, the strategies) against any OpenAI-compatible
+server or a GGUF file, ``--parallel`` calls at a time, and appends every call to a journal.
+A rerun, also after a kill, goes on where the journal ends. ``python -m bench.publish`` makes
+the Parquet files of ``bench/recorded`` from journals.
 
-Needs: an OpenAI-compatible server, for instance `forethought serve` or llama.cpp's.
-Takes: about a minute a context with the 1.5B on 2 cores.
+Needs: an OpenAI-compatible server (--base-url), or weights (--gguf).
+Takes: about two hours for everything on the 1.5B with vLLM on 2 cores, eight with llama.cpp.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import asyncio
 import json
-import math
+import re
+import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
 
 from openai import OpenAI
+from tqdm import tqdm
 
-from forethought.models.embedding import WordLlamaEmbedder
-from forethought.models.features import FeatureExtractor, HistoryFacts, RequestFacts
-from forethought.router.context import split
-from forethought.router.decision import artefact_facts
-from forethought.router.grading import grade
-from forethought.router.records import LearnedContext, SleepLevel, Usage
-from forethought.router.sleep.writer import Call, Reply, estimated_tokens, write
-from forethought.router.strategies import STRATEGIES, Request
+from bench.journal import Journal, Row
+from bench.recorder import Recorder, Task, answer_tasks, sleep_tasks
+from forethought.router.records import SleepLevel
+from forethought.router.sleep.prompts import PROMPT_VERSION
+from forethought.router.strategies import STRATEGIES
+from forethought.router.upstream.llamacpp import EmbeddedUpstream
 
 DATASETS = Path(__file__).parent / "datasets"
-SHORT = {"fairytaleqa": "Answer in a few words.", "tatqa": "Answer in a few words."}
-LOW_EFFORT = ("effort:low", "learned:low")
-MAX_TOKENS = {"gsm8k": 400, "fairytaleqa": 200, "tatqa": 300}
+LEVELS = "k1r1 k3r1 k10r1"
+
+# Output tokens of a call, to weigh the progress bar until the run has measured its own.
+EXPECTED_TOKENS = {"sleep": 400.0, "direct": 220.0, "high": 250.0, "medium": 40.0, "low": 5.0}
 
 
-def context_messages(row: dict[str, Any]) -> list[dict[str, str]]:
-    """What a client sends before the query: the context, and its wish for the answer's form."""
-    wish = SHORT.get(row["dataset"])
-    text = row["context"] if wish is None else f"{row['context']}\n\n{wish}"
-    return [{"role": "system", "content": text}]
+def read_level(name: str) -> SleepLevel:
+    found = re.fullmatch(r"k(\d+)r(\d+)", name)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{name!r} is no sleep level: write k3r1, for instance")
+    return SleepLevel(drafts=int(found[1]), rounds=int(found[2]))
 
 
-class Recorder:
-    """Records one context at a time against ``client``."""
-
-    def __init__(
-        self, client: OpenAI, model: str, level: SleepLevel, extractor: FeatureExtractor
-    ) -> None:
-        self.client, self.model, self.level, self.extractor = client, model, level, extractor
-
-    def context(
-        self, row: dict[str, Any], max_queries: int, full_queries: int
-    ) -> Iterator[dict[str, Any]]:
-        """The rows of one context: one for sleep, one for each query and strategy.
-
-        From ``full_queries`` on, a query is recorded with the strategies of low effort alone,
-        which cost a hundredth of the others: so more contexts fit into the same hours.
-        """
-        messages = context_messages(row)
-        began = time.perf_counter()
-        written = write(messages[0]["content"], self.level, self._sleep_call)
-        learned = LearnedContext(
-            id=f"lc_{row['id']}", context_id=row["id"], version=1, level=self.level.name,
-            model=self.model, notes=written.notes, text=written.text,
-            tokens=estimated_tokens(written.text), usage=written.usage, cost_usd=None,
-            created_at=0.0, dropped=written.dropped,
-        )  # fmt: skip
-        common = {
-            "context_id": row["id"], "dataset": row["dataset"], "split": row["split"],
-            "model": self.model, "level": self.level.name,
-        }  # fmt: skip
-        yield {
-            **common, "kind": "sleep", "notes": [asdict(n) for n in written.notes],
-            "text": written.text, "dropped": written.dropped, "calls": written.calls,
-            **asdict(written.usage), "latency_ms": 1000 * (time.perf_counter() - began),
-        }  # fmt: skip
-        vector = self.extractor.context(messages[0]["content"])
-        artefact = self.extractor.artefact(artefact_facts(learned))
-        for n, query in enumerate(row["queries"][:max_queries]):
-            body: dict[str, Any] = {
-                "model": self.model,
-                "messages": [*messages, {"role": "user", "content": query["query"]}],
-                "max_tokens": MAX_TOKENS[row["dataset"]],
-                "temperature": 0.0,
-            }
-            cut = split(body, known=lambda _: False, shared=lambda _: False)
-            features = self.extractor.decision(
-                vector,
-                query["query"],
-                artefact,
-                HistoryFacts(n_queries=n, age_s=60.0 * n),
-                RequestFacts(max_tokens=body["max_tokens"], n_messages=2),
-            )
-            request = Request(body=body, split=cut, learned=learned)
-            for name, strategy in STRATEGIES.items():
-                why = strategy.excluded(request)
-                if why is not None or (n >= full_queries and name not in LOW_EFFORT):
-                    continue
-                answer = self._answer(strategy.prepare(request).body)
-                yield {
-                    **common, "kind": "answer", "query_id": query["id"], "query": query["query"],
-                    "query_kind": query.get("kind"), "strategy": name,
-                    "features": {k: None if math.isnan(v) else v for k, v in features.items()},
-                    "quality": grade(row["dataset"], answer["answer"], query), **answer,
-                }  # fmt: skip
-
-    def _sleep_call(self, wanted: Call) -> Reply:
-        reply = self.client.chat.completions.create(
-            model=self.model, messages=cast("Any", wanted.messages), max_tokens=wanted.max_tokens,
-            temperature=wanted.temperature, seed=wanted.seed,
-        )  # fmt: skip
-        return Reply(reply.choices[0].message.content or "", Usage(**_usage(reply)))
-
-    def _answer(self, body: dict[str, Any]) -> dict[str, Any]:
-        began = time.perf_counter()
-        reply = self.client.chat.completions.create(**body)
-        took = 1000 * (time.perf_counter() - began)
-        return {
-            "answer": reply.choices[0].message.content or "",
-            "finish_reason": reply.choices[0].finish_reason,
-            "latency_ms": took,
-            "timings": (reply.model_extra or {}).get("timings"),
-            **_usage(reply),
-        }
-
-
-def _usage(reply: Any) -> dict[str, int]:
-    details = reply.usage.prompt_tokens_details
-    return {
-        "input_tokens": reply.usage.prompt_tokens,
-        "cached_tokens": (details.cached_tokens or 0) if details else 0,
-        "output_tokens": reply.usage.completion_tokens,
-    }
-
-
-def _draw(context_id: str) -> float:
-    """A number in [0, 1) that depends on the context alone: reruns choose alike."""
-    return int(hashlib.sha256(f"full {context_id}".encode()).hexdigest()[:8], 16) / 16**8
-
-
-def contexts(names: list[str], splits: list[str], limits: list[int]) -> list[dict[str, Any]]:
+def contexts(files: Sequence[Path], splits: Sequence[str], limit: int | None) -> list[Row]:
     """The contexts of the data sets, interleaved, so that an early stop has some of each."""
     columns = []
-    for name, limit in zip(names, limits, strict=True):
-        lines = (DATASETS / f"{name}_multi.jsonl").read_text().splitlines()
-        rows = [row for row in map(json.loads, lines) if row["split"] in splits][:limit]
+    for file in files:
+        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        rows = [row for row in rows if row["split"] in splits][:limit]
         columns += [((i + 0.5) / len(rows), row) for i, row in enumerate(rows)]
     return [row for _, row in sorted(columns, key=lambda pair: pair[0])]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--base-url", default="http://127.0.0.1:8300/v1")
+def run(recorder: Recorder, lanes: Sequence[Sequence[Task]], *, parallel: int, title: str) -> int:
+    """Carry out the tasks, those of one lane in turn; returns how many failed.
+
+    Those are tried again by a rerun.
+    """
+    failed = 0
+    lock = threading.Lock()
+    bar = tqdm(
+        total=round(sum(map(_expected, chain(*lanes)))), desc=title, unit="tok", unit_scale=True,
+        smoothing=0.05,
+        mininterval=0.5 if sys.stderr.isatty() else 15,
+    )  # fmt: skip
+
+    def one(lane: Sequence[Task]) -> None:
+        nonlocal failed
+        for task in lane:
+            try:
+                recorder.run(task)
+            except Exception as error:  # noqa: BLE001 - one call must not end a run of hours
+                with lock:
+                    failed += 1
+                tqdm.write(f"{recorder.key(task)}: {error!r}", file=sys.stderr)
+            with lock:
+                bar.update(round(_expected(task)))
+
+    with ThreadPoolExecutor(parallel) as pool, bar:
+        list(pool.map(one, lanes))
+    return failed
+
+
+def _expected(task: Task) -> float:
+    kind = "sleep" if task.strategy is None else task.strategy.rpartition(":")[2]
+    drafts = task.level.drafts / 3 if kind == "sleep" and task.level else 1
+    return drafts * EXPECTED_TOKENS[kind]
+
+
+@contextmanager
+def embedded(weights: Path, model: str, parallel: int) -> Iterator[tuple[str, str]]:
+    """llama.cpp on ``weights``, for as long as the block runs: its address and key."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    upstream = EmbeddedUpstream(weights, alias=model, n_ctx=2048 * parallel, parallel=parallel)
+    try:
+        asyncio.run_coroutine_threadsafe(upstream.start(), loop).result()
+        yield upstream.base_url, upstream.api_key
+    finally:
+        asyncio.run_coroutine_threadsafe(upstream.aclose(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.record", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("journal", type=Path, help="a .jsonl file; a rerun goes on with it")
+    server = parser.add_mutually_exclusive_group(required=True)
+    server.add_argument("--base-url", help="an OpenAI-compatible server, with its /v1")
+    server.add_argument("--gguf", type=Path, help="weights to serve with llama.cpp meanwhile")
     parser.add_argument("--api-key", default="none")
-    parser.add_argument("--model", default="qwen2.5-coder-1.5b")
-    parser.add_argument("--dataset", nargs="+", default=["gsm8k", "fairytaleqa"])
-    parser.add_argument("--limit", nargs="+", type=int, default=[100, 40])
-    parser.add_argument("--split", nargs="+", default=["train", "validation"])
-    parser.add_argument("--queries", type=int, default=3)
-    parser.add_argument("--full-queries", type=int, default=1, help="with every strategy")
-    parser.add_argument("--full-share", type=float, default=0.5, help="of the contexts")
-    parser.add_argument("--drafts", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--parallel", type=int, default=4)
-    args = parser.parse_args()
+    parser.add_argument("--model", default="qwen2.5-coder-1.5b", help="the server's name of it")
+    parser.add_argument(
+        "--dataset", nargs="+", default=["gsm8k_multi", "fairytaleqa_multi", "tatqa_multi"],
+        help="names in bench/datasets, or paths of files in the same form",
+    )  # fmt: skip
+    parser.add_argument("--split", nargs="+", default=["train", "validation", "test"])
+    parser.add_argument("--limit", type=int, help="contexts of each data set")
+    parser.add_argument("--queries", type=int, default=4, help="of each context, at most")
+    parser.add_argument("--strategy", nargs="*", choices=list(STRATEGIES), default=None)
+    parser.add_argument("--level", nargs="*", type=read_level, default=None, help=LEVELS)
+    parser.add_argument("--samples", type=int, default=0, help="further answers by direct, sampled")
+    parser.add_argument("--variant", default=PROMPT_VERSION, help="a name for this form of sleep")
+    parser.add_argument("--parallel", type=int, default=8, help="calls at a time")
+    return parser.parse_args(argv)
 
-    done = set()
-    if args.out.exists():
-        done = {json.loads(line)["context_id"] for line in args.out.open()}
-    todo = [r for r in contexts(args.dataset, args.split, args.limit) if r["id"] not in done]
-    client = OpenAI(base_url=args.base_url, api_key=args.api_key, timeout=1800, max_retries=1)
-    level = SleepLevel(drafts=args.drafts, rounds=args.rounds)
-    recorder = Recorder(client, args.model, level, FeatureExtractor(WordLlamaEmbedder().load()))
-    lock, began, finished = threading.Lock(), time.time(), 0
 
-    def one(row: dict[str, Any]) -> None:
-        nonlocal finished
-        # Whole contexts only: what a kill cuts off is done again.
-        full = args.full_queries if _draw(row["id"]) < args.full_share else 0
-        rows = list(recorder.context(row, args.queries, full))
-        with lock, args.out.open("a") as out:
-            out.writelines(json.dumps(r) + "\n" for r in rows)
-            finished += 1
-            left = (time.time() - began) / finished * (len(todo) - finished)
-            print(f"{finished}/{len(todo)} contexts, {left / 60:.0f} min left", flush=True)
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    strategies = list(STRATEGIES) if args.strategy is None else args.strategy
+    levels = [read_level(n) for n in LEVELS.split()] if args.level is None else args.level
+    files = [DATASETS / f"{n}.jsonl" if "/" not in n else Path(n) for n in args.dataset]
+    rows = contexts(files, args.split, args.limit)
+    journal = Journal(args.journal)
+    answers = [
+        [task]
+        for task in answer_tasks(
+            rows, strategies=strategies, levels=levels, samples=args.samples,
+            max_queries=args.queries,
+        )
+    ]  # fmt: skip
 
-    with ThreadPoolExecutor(args.parallel) as lanes:
-        list(lanes.map(one, todo))
+    def record(base_url: str, api_key: str) -> int:
+        client = OpenAI(base_url=base_url, api_key=api_key, max_retries=4, timeout=3600)
+        recorder = Recorder(client, args.model, journal, variant=args.variant)
+        failed = 0
+        # Sleep first: its notes are what learned answers are given.
+        for title, lanes in (("sleep", sleep_tasks(rows, levels)), ("answers", answers)):
+            left = [[t for t in lane if journal.get(recorder.key(t)) is None] for lane in lanes]
+            n, todo = sum(map(len, lanes)), sum(map(len, left))
+            print(f"{title}: {n - todo} done before, {todo} to do", flush=True)
+            failed += run(recorder, left, parallel=args.parallel, title=title)
+        return failed
+
+    if args.gguf is not None:
+        with embedded(args.gguf, args.model, args.parallel) as (base_url, api_key):
+            failed = record(base_url, api_key)
+    else:
+        failed = record(args.base_url, args.api_key)
+    journal.close()
+    print(f"{args.journal}: {len(journal)} rows")
+    if failed:
+        raise SystemExit(f"{failed} calls failed; run the same command again for them")
 
 
 if __name__ == "__main__":
