@@ -32,7 +32,9 @@ SHORT = {
     "the table.",
     "squad": "Answer in a few words.",
 }
-MAX_TOKENS = {"gsm8k": 512, "fairytaleqa": 256, "tatqa": 512, "squad": 256}
+MAX_TOKENS = {
+    "gsm8k": 512, "gsm_symbolic": 512, "fairytaleqa": 256, "tatqa": 512, "squad": 256,
+}  # fmt: skip
 SAMPLE_TEMPERATURE = 0.7
 
 

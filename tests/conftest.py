@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # Read before any test redirects HOME: weights are large, verified by hash and only ever read.
 _MODEL_CACHE = os.environ.get("FORETHOUGHT_CACHE") or str(

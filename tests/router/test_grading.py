@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from forethought.router.grading import exact_match, grade, grade_number, grade_tatqa, token_f1
+from forethought.router.grading import (
+    exact_match,
+    final_number,
+    grade,
+    grade_number,
+    grade_tatqa,
+    token_f1,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +40,13 @@ from forethought.router.grading import exact_match, grade, grade_number, grade_t
         pytest.param("Answer: 7. Wait. Answer: 8", "8", id="last-marker-wins"),
         pytest.param("33.3333", "33.33333333", id="within-tolerance"),
         pytest.param("0", "0", id="zero"),
+        pytest.param(r"So \boxed{\frac{3}{4}}.", "0.75", id="latex-fraction"),
+        pytest.param(r"So \boxed{7\frac{1}{2}}.", "7.5", id="mixed-number"),
+        pytest.param(r"\frac{24}{4} = 6, so \boxed{6} pieces of 2 x 4.", "6", id="worked-fraction"),
+        pytest.param("Answer: 3/4 of a mile", "0.75", id="fraction"),
+        pytest.param("Answer: 3/4 = 0.75", "0.75", id="fraction-worked-out"),
+        pytest.param(r"\boxed{370 \text{ cups}}", "370", id="latex-unit"),
+        pytest.param("1234567.89", "1234567.891", id="rounded-to-the-cent"),
     ],
 )
 def test_the_final_number_is_right(text: str, gold: str) -> None:
@@ -47,11 +61,26 @@ def test_the_final_number_is_right(text: str, gold: str) -> None:
         pytest.param("18 eggs in 2 days", "18", id="not-the-last-number"),
         pytest.param("5", "-5", id="sign"),
         pytest.param("1000", "1001", id="outside-tolerance"),
+        pytest.param("1450100", "1450000", id="the-fifth-digit-of-a-large-number"),
+        pytest.param(r"\boxed{\frac{5}{3}}", "3", id="denominator"),
         pytest.param("x18", "18", id="part-of-a-name"),
     ],
 )
 def test_the_final_number_is_wrong(text: str, gold: str) -> None:
     assert grade_number(text, gold) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        pytest.param("She makes $1,250.50 a day.", 1250.5, id="number"),
+        pytest.param("Answer: -3. That is 5 less than 2.", -3.0, id="stated"),
+        pytest.param("1/0", 0.0, id="no-quotient"),
+        pytest.param("None.", None, id="none"),
+    ],
+)
+def test_the_final_number_can_be_asked_for(text: str, number: float | None) -> None:
+    assert final_number(text) == number
 
 
 def test_a_gold_that_is_no_number_is_named() -> None:
@@ -155,6 +184,14 @@ def test_an_unknown_scale_is_named() -> None:
             id="fairytaleqa",
         ),
         pytest.param("fairytaleqa", "Upset.", {"answer": "upset"}, id="fairytaleqa-one-answer"),
+        pytest.param(
+            "fairytaleqa",
+            "He lost. The final answer is: Sad.",
+            {"answer": "sad"},
+            id="answer-in-prose",
+        ),
+        pytest.param("gsm_symbolic", "It is 32.5%.", {"answer": "32.5"}, id="gsm_symbolic"),
+        pytest.param("squad", "The 308", {"answers": ["300", "308"]}, id="squad"),
         pytest.param(
             "tatqa",
             "2.5%",
