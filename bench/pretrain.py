@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
+from bench.publish import DATASETS
+from bench.training_rows import training_rows
 from forethought.models.bundle import pretrained_dir
 from forethought.router.catalogue import MODELS
 from forethought.training.dataset import Dataset
@@ -41,6 +44,19 @@ def with_lone_latency(dataset: Dataset) -> Dataset:
     return replace(dataset, latency_ms=np.array(latency))
 
 
+def read(recorded: Path, model: str) -> Dataset:
+    """The dataset of a file of rows with features, or of a folder of published tables."""
+    if not recorded.is_dir():
+        return read_recorded(recorded)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Path(folder) / f"{model}.jsonl"
+        with lines.open("w", encoding="utf-8") as out:
+            out.writelines(
+                json.dumps(row) + "\n" for row in training_rows(recorded, DATASETS, model=model)
+            )
+        return read_recorded(lines)
+
+
 def cross_validate(dataset: Dataset, seed: int) -> dict[str, float]:
     """Mean of each head's held-out scores over folds that keep contexts whole."""
     scores: dict[str, list[float]] = {}
@@ -59,11 +75,12 @@ def cross_validate(dataset: Dataset, seed: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recorded", type=Path, default=RECORDED)
+    parser.add_argument("--model", default="qwen2.5-coder-1.5b", help="of a folder's rows")
     parser.add_argument("--out", type=Path, default=pretrained_dir())
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    dataset = with_lone_latency(read_recorded(args.recorded))
+    dataset = with_lone_latency(read(args.recorded, args.model))
     everything = replace(dataset, held_out=np.zeros(len(dataset), dtype=bool))
     for name in sorted(set(dataset.strategies)):
         chosen = [i for i, s in enumerate(dataset.strategies) if s == name]
