@@ -14,6 +14,7 @@ import numpy as np
 from bench import curves
 from bench.recordings import LOW, SCOPES, Arm, Floats, Panel, Recording
 from bench.resampling import Estimate, draws, estimate, means
+from forethought.router.records import SleepLevel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Study:
     """A panel with its bootstrap: R rows, of which row 0 stands for the data themselves.
 
     ``quality`` and ``tokens`` (test-time output tokens) have shape (R, A). ``level`` is the
-    sleep level chosen on the train contexts, so that the held-out ones choose nothing.
+    sleep level that ``chosen_level`` names, so that the held-out contexts choose nothing.
     """
 
     dataset: str
@@ -76,11 +77,15 @@ def low_arms(recording: Recording, dataset: str) -> list[Arm]:
 
 
 def chosen_level(recording: Recording, dataset: str) -> str:
-    """The level at which ``learned:low`` is best on train contexts; the largest without any."""
+    """The level at which ``learned:low`` is best on train contexts.
+
+    Without any, the router's standard level where it was recorded, else the largest.
+    """
     low = low_arms(recording, dataset)
     panel = recording.panel(dataset, low, SCOPES["train"])
     if not len(panel):
-        return low[-1].level
+        standard = SleepLevel().name
+        return standard if standard in {arm.level for arm in low} else low[-1].level
     return low[int(np.argmax(panel.quality.mean(axis=0)))].level
 
 

@@ -86,7 +86,7 @@ def _token_ratios(by_scope: ByScope) -> str:
     chosen = next(iter(by_scope.values())).level
     title = (
         "2. Times as many test-time tokens without sleep, at the accuracy of learned:low (paper: "
-        f"about 5x); level chosen on train: {chosen}"
+        f"about 5x); level chosen without the held-out contexts: {chosen}"
     )
     shown = columns(title, "level", ("ratio", "at accuracy", "largest"), by_scope, rows)
     return f"{shown}\n    {BEYOND_NOTE}"
@@ -150,7 +150,9 @@ def _cost_by_level(by_scope: ByScope) -> str:
 
 def _cost_by_queries(by_scope: ByScope) -> str:
     scope, results = next(iter(by_scope.items()))
-    parts = [f"     by queries a context, at the level that was best on train at that t ({scope})"]
+    parts = [
+        f"     by queries a context, at the level chosen without the held-out contexts ({scope})"
+    ]
     for counting in ("paper", "whole"):
         costs = results.costs[counting]
         head = ["queries", *(f"t = {t:.0f} ({costs.level[t]})" for t in LATENCY_PREMIUMS)]
