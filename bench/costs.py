@@ -44,7 +44,7 @@ AS_PAPER: Final = Prices(input=0.0, cached=0.0)
 """Output tokens only, as the paper counts: reading the context and c' costs nothing."""
 
 WHOLE: Final = Prices(input=0.25, cached=0.025)
-"""Input at a quarter of output, cached at a tenth of input: what large providers charged in 2025.
+"""Assumed, in the order of public price lists: input a quarter of output, cached a tenth of input.
 
 Every query reads the context and c' again; what was cached is what the recording's server said.
 """

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.resampling import draws, estimate, means
+
 RECORDED = Path(__file__).parent / "recorded" / "qwen2.5-coder-1.5b.jsonl"
 LOW = ("effort:low", "learned:low")
 ALL = ("direct", "effort:low", "effort:high", "learned:low", "learned:high")
-REPEATS = 2000
 
 Row = dict[str, Any]
 
@@ -37,16 +38,6 @@ def same_questions(rows: Sequence[Row], strategies: Sequence[str]) -> list[list[
     return [questions for questions in kept if questions]
 
 
-def interval(contexts: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The 95% interval of the mean, from resampled contexts."""
-    sums = np.array([sum(c) for c in contexts])
-    counts = np.array([len(c) for c in contexts])
-    drawn = np.random.default_rng(0).integers(0, len(contexts), (REPEATS, len(contexts)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def main() -> None:
     rows = [json.loads(line) for line in RECORDED.read_text(encoding="utf-8").splitlines()]
     figures: dict[str, float] = {}
@@ -58,14 +49,15 @@ def main() -> None:
             asked = same_questions([r for r in own if r["kind"] == "answer"], strategies)
             n = sum(map(len, asked))
             print(f"  the same {n} questions on {len(asked)} contexts")
+            context = np.repeat(np.arange(len(asked)), [len(questions) for questions in asked])
+            drawn = draws(len(asked))
             for name in strategies:
-                quality = [[q[name]["quality"] for q in questions] for questions in asked]
+                quality = np.array([q[name]["quality"] for qs in asked for q in qs])
                 tokens = np.mean([q[name]["output_tokens"] for qs in asked for q in qs])
-                mean = sum(map(sum, quality)) / n
-                low, high = interval(quality)
-                print(f"    {name:13} {mean:.3f} [{low:.2f}, {high:.2f}] at {tokens:6.1f} tokens")
+                found = estimate(means(drawn, context, quality))
+                print(f"    {name:13} {found.show()} at {tokens:6.1f} tokens")
                 if strategies is LOW:
-                    figures[f"{dataset}_{name.replace(':', '_')}"] = round(mean, 4)
+                    figures[f"{dataset}_{name.replace(':', '_')}"] = round(found.value, 4)
     print(json.dumps({"bench": "outcomes", "figures": figures, "targets": {}}))
 
 

@@ -6,7 +6,7 @@ A rerun, also after a kill, goes on where the journal ends. ``python -m bench.pu
 the Parquet files of ``bench/recorded`` from journals.
 
 Needs: an OpenAI-compatible server (--base-url), or weights (--gguf).
-Takes: about two hours for everything on the 1.5B with vLLM on 2 cores, eight with llama.cpp.
+Takes: hours; the 1.5B writes about 48 tokens/s with llama.cpp on 2 cores, 110-220 with vLLM.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from scipy.stats import rankdata
 
 from bench.recordings import Floats, Ints
 
@@ -95,6 +96,4 @@ def correlation(drawn: Floats, context: Ints, x: Floats, y: Floats) -> Floats:
 
 def _ranks(values: Floats) -> Floats:
     """Ranks from -1 to 1, ties at their mean."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2
-    return np.asarray(2 * middle[place] / (len(values) + 1) - 1)
+    return np.asarray(2 * rankdata(values) / (len(values) + 1) - 1)
