@@ -20,7 +20,7 @@ MAX_EVENT_BYTES: Final = 16 * 2**20
 """A longer event is passed on unread: memory must not depend on the upstream's manners."""
 
 # A lone CR ends a line too, unless an LF follows.
-_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _DONE: Final = b"[DONE]"
 
 
@@ -73,7 +73,7 @@ class ChunkReader:
         start = 0
         # An end may have begun in the earlier bytes: three bytes back covers CR LF CR.
         searched = max(0, len(self._buffer) - 3)
-        while end := _EVENT_END.search(buffer, max(start, searched)):
+        while end := EVENT_END.search(buffer, max(start, searched)):
             event = buffer[start : end.end()]
             start = end.end()
             passed = self._event(event)

@@ -1,0 +1,233 @@
+"""A chat-completion stream as Anthropic's events, in Anthropic's order.
+
+``message_start``, then one content block after the other (``content_block_start``, its deltas,
+``content_block_stop``), ``message_delta`` with the reason to stop and the usage, and
+``message_stop``. A stream that breaks off ends in ``error``: no stop is ever invented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from forethought.router.dialects.base import Json
+from forethought.router.dialects.events import EventCutter, anthropic_event
+from forethought.router.dialects.faults import anthropic_error, parsed
+from forethought.router.dialects.usage import anthropic_usage, message_id, stop_of
+from forethought.router.sse import error_text
+
+PING: Final = anthropic_event({"type": "ping"})
+_BROKE_OFF: Final = "The upstream ended the stream in mid-answer."
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call on its way. Calls after the first that is open wait for it to end."""
+
+    id: Any
+    name: Any
+    arguments: list[str] = field(default_factory=list)
+
+
+class ChunksToEvents:
+    """Translates the bytes of a stream as they come.
+
+    Args:
+        show_thinking: The client asked to see it.
+    """
+
+    def __init__(self, *, show_thinking: bool) -> None:
+        self._show_thinking = show_thinking
+        self._cutter = EventCutter()
+        self._out: list[bytes] = []
+        self._started = False
+        self._ended = False
+        self._block = -1
+        self._open: str | None = None
+        self._calls: dict[int, _Call] = {}
+        self._live: int | None = None
+        self._late: list[str] = []
+        self._end: Json | None = None
+        self._usage: Any = None
+        self._pieces = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes of the upstream; return those for the client."""
+        for data in self._cutter.feed(chunk):
+            self._event(data)
+        return self._taken()
+
+    def rest(self) -> bytes:
+        """The end of the stream, when no more bytes come."""
+        if data := self._cutter.rest():
+            self._event(data)
+        if not self._ended:
+            if self._end is None:
+                self._fail(502, _BROKE_OFF)
+            else:
+                self._stop()
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        out, self._out = b"".join(self._out), []
+        return out
+
+    def _event(self, data: bytes) -> None:
+        if self._ended:
+            return
+        if data == b"[DONE]":
+            if self._end is None:
+                self._fail(502, _BROKE_OFF)
+            else:
+                self._stop()
+            return
+        chunk = parsed(data)
+        if not isinstance(chunk, dict):
+            return
+        if chunk.get("error"):
+            self._fail(_status(chunk["error"]), error_text(chunk) or _BROKE_OFF)
+            return
+        self._start(chunk)
+        if isinstance(chunk.get("usage"), dict):
+            self._usage = chunk["usage"]
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and choice.get("index", 0) == 0:
+                self._choice(choice)
+
+    def _choice(self, choice: Json) -> None:
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            self._thought(delta)
+            for name in ("content", "refusal"):
+                if isinstance(delta.get(name), str) and delta[name]:
+                    self._text(delta[name])
+            calls = delta.get("tool_calls")
+            for call in calls if isinstance(calls, list) else ():
+                if isinstance(call, dict):
+                    self._call(call)
+        if isinstance(choice.get("finish_reason"), str):
+            self._end = stop_of(choice)
+
+    def _thought(self, delta: Json) -> None:
+        if not self._show_thinking:
+            return
+        text = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(text, str) and text:
+            if self._open != "thinking":
+                self._begin("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            self._delta({"type": "thinking_delta", "thinking": text})
+        blocks = delta.get("thinking_blocks")
+        for block in blocks if isinstance(blocks, list) else ():
+            if block.get("type") == "redacted_thinking":
+                self._begin("redacted_thinking", block)
+                self._close()
+            elif block.get("signature"):
+                if self._open != "thinking":
+                    self._begin("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+                self._delta({"type": "signature_delta", "signature": block["signature"]})
+                self._close()
+
+    def _text(self, text: str) -> None:
+        self._pieces += 1
+        if self._live is not None:
+            self._late.append(text)
+            return
+        if self._open != "text":
+            self._begin("text", {"type": "text", "text": ""})
+        self._delta({"type": "text_delta", "text": text})
+
+    def _call(self, call: Json) -> None:
+        self._pieces += 1
+        said = call.get("function")
+        function: Mapping[str, Any] = said if isinstance(said, dict) else {}
+        index = call.get("index", 0)
+        known = self._calls.get(index)
+        if known is None:
+            known = self._calls[index] = _Call(call.get("id"), function.get("name"))
+            if self._live is None:
+                self._live = index
+                self._begin_call(known)
+        arguments = function.get("arguments")
+        if isinstance(arguments, str) and arguments:
+            if index == self._live:
+                self._delta({"type": "input_json_delta", "partial_json": arguments})
+            else:
+                known.arguments.append(arguments)
+
+    def _begin_call(self, call: _Call) -> None:
+        block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+        self._begin("tool_use", block)
+
+    def _begin(self, kind: str, block: Json) -> None:
+        self._close()
+        self._block += 1
+        self._open = kind
+        self._say("content_block_start", index=self._block, content_block=block)
+
+    def _delta(self, delta: Json) -> None:
+        self._say("content_block_delta", index=self._block, delta=delta)
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._say("content_block_stop", index=self._block)
+            self._open = None
+
+    def _start(self, chunk: Json) -> None:
+        if self._started:
+            return
+        self._started = True
+        started: Json = {
+            "id": message_id(chunk.get("id")),
+            "type": "message",
+            "role": "assistant",
+            "model": chunk.get("model"),
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            # Known at the end only; message_delta then says all of it.
+            "usage": anthropic_usage(chunk.get("usage")),
+        }
+        self._say("message_start", message=started)
+        self._out.append(PING)
+
+    def _stop(self) -> None:
+        for index, call in self._calls.items():
+            if index != self._live:
+                self._begin_call(call)
+                if call.arguments:
+                    arguments = "".join(call.arguments)
+                    self._delta({"type": "input_json_delta", "partial_json": arguments})
+        if self._late:
+            self._begin("text", {"type": "text", "text": ""})
+            self._delta({"type": "text_delta", "text": "".join(self._late)})
+        self._close()
+        end = self._end or {}
+        if self._calls and end.get("stop_reason") == "end_turn":
+            end["stop_reason"] = "tool_use"
+        usage = anthropic_usage(self._usage or {"completion_tokens": self._pieces})
+        self._say("message_delta", delta=end, usage=usage)
+        self._say("message_stop")
+        self._ended = True
+
+    def _fail(self, status: int, text: str) -> None:
+        self._out.append(anthropic_event(anthropic_error(status, text)))
+        self._ended = True
+
+    def _say(self, kind: str, **fields: Any) -> None:
+        self._out.append(anthropic_event({"type": kind, **fields}))
+
+
+def _status(error: Any) -> int:
+    """The HTTP status that fits an error named in a stream."""
+    said = error if isinstance(error, dict) else {}
+    known = {
+        "overloaded_error": 529,
+        "rate_limit_error": 429,
+        "rate_limit_exceeded": 429,
+        "invalid_request_error": 400,
+        "upstream_timeout": 504,
+    }
+    names = (said.get("code"), said.get("type"))
+    return next((known[name] for name in names if isinstance(name, str) and name in known), 500)
