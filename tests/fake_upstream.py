@@ -11,6 +11,7 @@ the next requests whatever they say. Several are joined with ``+``:
 ``drop``          break the connection off in mid-answer
 ``hang``          never reply
 ``split``         send the stream's bytes in pieces that cut characters and events apart
+``calls=N``       N tool calls instead of an answer; ``interleaved`` streams them in turns
 ``garbage``       a 200 whose body is not JSON
 
 Run alone: ``python -m tests.fake_upstream --port 8999``.
@@ -173,11 +174,17 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             "unknown_reply_field": {"echo": {k: body[k] for k in body if k not in KNOWN_FIELDS}},
         }
         usage = self._usage(body, answer)
+        calls = _tool_calls(int(asked.get("calls", 0)))
+        if calls:
+            answer, finish_reason = "", "tool_calls"
         if body.get("stream"):
-            events = _events(base, answer, finish_reason, usage, body)
+            deltas = _deltas(answer, calls, interleaved="interleaved" in asked)
+            events = _events(base, deltas, finish_reason, usage, body)
             await _send_stream(send, events, asked)
             return
-        message = {"role": "assistant", "content": answer}
+        message: Body = {"role": "assistant", "content": answer or None}
+        if calls:
+            message["tool_calls"] = calls
         choice = {"index": 0, "message": message, "finish_reason": finish_reason}
         whole = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
         await _send_json(send, 200, whole, drop="drop" in asked)
@@ -236,8 +243,38 @@ def _parsed(asked: str) -> dict[str, str]:
     }
 
 
+def _tool_calls(n: int) -> list[Body]:
+    return [
+        {
+            "index": i,
+            "id": f"call_{i}",
+            "type": "function",
+            "function": {"name": "weather", "arguments": json.dumps({"city": f"Zürich {i}"})},
+        }
+        for i in range(n)
+    ]
+
+
+def _deltas(answer: str, calls: list[Body], *, interleaved: bool) -> Iterator[Body]:
+    for i, word in enumerate(answer.split(" ") if answer else ()):
+        yield {"content": word if i == 0 else f" {word}"}
+    pieces: list[list[Body]] = []
+    for call in calls:
+        arguments = call["function"]["arguments"]
+        first = {**call, "function": {"name": "weather", "arguments": ""}}
+        rest = [
+            {"index": call["index"], "function": {"arguments": part}}
+            for part in (arguments[:4], arguments[4:])
+        ]
+        pieces.append([first, *rest])
+    ordered = zip(*pieces, strict=True) if interleaved else pieces
+    for row in ordered:
+        for piece in row:
+            yield {"tool_calls": [piece]}
+
+
 def _events(
-    base: Body, answer: str, finish_reason: str, usage: Body, body: Body
+    base: Body, deltas: Iterator[Body], finish_reason: str, usage: Body, body: Body
 ) -> Iterator[bytes]:
     def event(choices: list[Body], **more: Any) -> bytes:
         chunk = {**base, "object": "chat.completion.chunk", "choices": choices, **more}
@@ -247,8 +284,8 @@ def _events(
         return [{"index": 0, "delta": content, "finish_reason": reason}]
 
     yield event(delta({"role": "assistant", "content": ""}))
-    for i, word in enumerate(answer.split(" ")):
-        yield event(delta({"content": word if i == 0 else f" {word}"}))
+    for said in deltas:
+        yield event(delta(said))
     yield event(delta({}, finish_reason))
     if (body.get("stream_options") or {}).get("include_usage"):
         yield event([], usage=usage)

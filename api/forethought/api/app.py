@@ -12,13 +12,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from forethought.api import errors
 from forethought.api.metrics import Metrics
 from forethought.api.requests import request_identity
-from forethought.api.routes import chat, contexts, decisions, feedback, health, models
+from forethought.api.routes import chat, contexts, decisions, feedback, health, messages, models
 from forethought.api.routes import metrics as metrics_route
 from forethought.api.routes import route as route_route
 from forethought.api.services import opened
 from forethought.api.settings import Settings
 
-_ROUTES = (chat, route_route, models, contexts, feedback, decisions, health, metrics_route)
+_ROUTES = (
+    chat,
+    messages,
+    route_route,
+    models,
+    contexts,
+    feedback,
+    decisions,
+    health,
+    metrics_route,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -78,7 +88,10 @@ class Counted:
         sent = start["headers"] = list(start.get("headers", ()))
         names = {name.lower(): value for name, value in sent}
         if b"x-request-id" not in names:
-            sent.append((b"x-request-id", request_identity(scope).encode()))
+            names[b"x-request-id"] = request_identity(scope).encode()
+            sent.append((b"x-request-id", names[b"x-request-id"]))
+        if errors.speaks_anthropic(scope) and b"request-id" not in names:
+            sent.append((b"request-id", names[b"x-request-id"]))
         strategy = names.get(b"x-forethought-strategy", b"").decode()
         # The route's own path: the client's would make metrics without end.
         path = getattr(scope.get("route"), "path", "none")

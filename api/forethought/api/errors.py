@@ -1,9 +1,14 @@
-"""Every error as OpenAI's clients expect it: ``{"error": {message, type, param, code}}``."""
+"""Every error as the route's clients expect it.
+
+OpenAI's: ``{"error": {message, type, param, code}}``. Anthropic's, below ``/v1/messages``:
+``{"type": "error", "error": {type, message}}``.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,9 +18,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from forethought.models.errors import ForethoughtError
+from forethought.router.dialects.faults import anthropic_error
 from forethought.router.errors import InvalidRequest, openai_error
 
 log = logging.getLogger(__name__)
+
+MESSAGES: Final = "/v1/messages"
+"""Below this path clients are Anthropic's."""
 
 
 def install(app: FastAPI) -> None:
@@ -35,15 +44,29 @@ def invalid(error: ValidationError | RequestValidationError) -> InvalidRequest:
     return InvalidRequest(f"{subject}: {said}.", param=field or None)
 
 
-async def _forethought_error(_: Request, error: Exception) -> JSONResponse:
+def speaks_anthropic(scope: Scope) -> bool:
+    """Whether a request's client expects Anthropic's shapes."""
+    path: str = scope.get("path", "")
+    return path == MESSAGES or path.startswith(f"{MESSAGES}/")
+
+
+def _shaped(
+    scope: Scope, content: dict[str, Any], status: int, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    if speaks_anthropic(scope):
+        content = anthropic_error(status, content["error"]["message"])
+    return JSONResponse(content, status, headers)
+
+
+async def _forethought_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ForethoughtError)  # noqa: S101 - registered for this type
     headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else None
-    return JSONResponse(openai_error(error), error.http_status, headers)
+    return _shaped(request.scope, openai_error(error), error.http_status, headers)
 
 
-async def _validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
-    return JSONResponse(openai_error(invalid(error)), 400)
+    return _shaped(request.scope, openai_error(invalid(error)), 400)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -56,14 +79,15 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     code = {404: "not_found", 405: "method_not_allowed"}.get(status, "http_error")
     kind = "invalid_request_error" if status < 500 else "server_error"
     body = {"error": {"message": said, "type": kind, "param": None, "code": code}}
-    return JSONResponse(body, status, error.headers)
+    return _shaped(request.scope, body, status, error.headers)
 
 
 def unexpected(scope: Scope, error: Exception) -> JSONResponse:
     """The reply where the server failed: nothing of the inside, which goes to the log."""
     log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
     message = "The server failed on this request; its log says why."
-    return JSONResponse(
+    return _shaped(
+        scope,
         {
             "error": {
                 "message": message,

@@ -31,7 +31,12 @@ async def services(request: Request) -> Services:
 
 async def tenant(request: Request) -> str:
     """The tenant of the request, as a dependency."""
-    return tenant_of(request.headers.get("authorization"), request.app.state.tenants)
+    headers = request.headers
+    sent = headers.get("authorization")
+    # Anthropic's clients know two ways to send a key.
+    if sent is None and (key := headers.get("x-api-key")):
+        sent = f"Bearer {key}"
+    return tenant_of(sent, request.app.state.tenants)
 
 
 WithServices = Annotated[Services, Depends(services)]

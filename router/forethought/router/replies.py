@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from forethought.models.errors import ForethoughtError
+from forethought.router.dialects.base import WARNING_HEADER
 from forethought.router.errors import openai_error
 from forethought.router.incoming import request_id
 from forethought.router.turns import Turn
@@ -45,7 +46,8 @@ def reply_headers(turn: Turn, upstream: Mapping[str, str]) -> dict[str, str]:
     headers = {
         name: value
         for name, value in upstream.items()
-        if name not in _NOT_PASSED and not name.startswith(_NOT_PASSED_PREFIXES)
+        if name not in _NOT_PASSED
+        and (name == WARNING_HEADER or not name.startswith(_NOT_PASSED_PREFIXES))
     }
     decision = turn.decision
     if "x-request-id" not in headers:

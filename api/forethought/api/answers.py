@@ -1,0 +1,82 @@
+"""Replies of the gateway on their way to the client; one that hangs up ends the call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from forethought.router.gateway import Gateway
+from forethought.router.replies import Reply, StreamedReply
+from forethought.router.turns import Turn
+
+
+class Answer(Response):
+    """Calls the upstream and sends its reply, as OpenAI's clients expect it.
+
+    ``whole`` and ``streamed`` are the places to give it another shape.
+    """
+
+    def __init__(self, gateway: Gateway, turn: Turn) -> None:
+        super().__init__()
+        self._gateway = gateway
+        self._turn = turn
+
+    def whole(self, reply: Reply) -> Reply:
+        """A reply in one piece, as it is sent."""
+        return reply
+
+    def streamed(self, reply: StreamedReply) -> StreamedReply:
+        """A streamed reply, as it is sent."""
+        return reply
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        answering = asyncio.create_task(self._answer(send))
+        listening = asyncio.create_task(_hung_up(receive))
+        try:
+            await asyncio.wait({answering, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                answering.result()
+        finally:
+            listening.cancel()
+            if not answering.done():
+                answering.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await answering
+
+    async def _answer(self, send: Send) -> None:
+        if not self._turn.request.streams:
+            await _send_whole(send, self.whole(await self._gateway.complete(self._turn)))
+            return
+        async with self._gateway.stream(self._turn) as reply:
+            if isinstance(reply, Reply):
+                await _send_whole(send, self.whole(reply))
+            else:
+                await _send_stream(send, self.streamed(reply))
+
+
+async def _send_whole(send: Send, reply: Reply) -> None:
+    headers = {**reply.headers, "content-length": str(len(reply.body))}
+    await _start(send, reply.status, headers)
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _send_stream(send: Send, reply: StreamedReply) -> None:
+    await _start(send, reply.status, reply.headers)
+    async for chunk in reply.chunks:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

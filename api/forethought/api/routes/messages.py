@@ -1,0 +1,127 @@
+"""``POST /v1/messages`` and ``/v1/messages/count_tokens``, for clients of Anthropic's API.
+
+A request becomes a chat completion, is decided on and logged as every other, and its reply
+comes back as Anthropic's message or events.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from forethought.api.answers import Answer
+from forethought.api.bodies import read_json
+from forethought.api.requests import WithServices, WithTenant, headers_of
+from forethought.api.services import Services
+from forethought.router.context import text_of
+from forethought.router.dialects.base import Json, Translated, warning_header
+from forethought.router.dialects.chunks_to_events import ChunksToEvents
+from forethought.router.dialects.faults import anthropic_error, message_of, parsed
+from forethought.router.dialects.replies import message
+from forethought.router.dialects.thinking import asks_thinking
+from forethought.router.dialects.to_openai import to_openai
+from forethought.router.gateway import Gateway
+from forethought.router.incoming import AUTO, chat_request, takes_effort
+from forethought.router.replies import Reply, StreamedReply
+from forethought.router.sleep.writer import estimated_tokens
+from forethought.router.turns import Turn
+
+router = APIRouter(prefix="/v1", tags=["messages"])
+
+
+@router.post("/messages", response_class=Response)
+async def create_message(request: Request, services: WithServices, tenant: WithTenant) -> Response:
+    """Answer as Anthropic's endpoint does."""
+    began = time.perf_counter()
+    body = await read_json(request)
+    done = _translated(body, services)
+    if done.body.get("stream") and services.serving.ask_usage:
+        # Asked for here, so that the gateway does not keep it from us.
+        done.body["stream_options"] = {"include_usage": True}
+    headers = headers_of(request.scope)
+    asked = chat_request(done.body, tenant=tenant, headers=headers, began=began)
+    turn = await services.gateway.decide(asked)
+    return _Message(
+        services.gateway, turn, warnings=done.warnings, show_thinking=asks_thinking(body)
+    )
+
+
+@router.post("/messages/count_tokens")
+async def count_tokens(request: Request, services: WithServices, tenant: WithTenant) -> Response:
+    """Estimate the tokens of a request, and say so in the warning header."""
+    del tenant  # only its right to ask
+    body = {"max_tokens": 1, **await read_json(request)}
+    done = _translated(body, services)
+    texts = [text_of(one.get("content")) for one in done.body["messages"]]
+    calls = [one["tool_calls"] for one in done.body["messages"] if one.get("tool_calls")]
+    rest = [json.dumps(one) for one in (*calls, done.body.get("tools")) if one]
+    tokens = sum(map(estimated_tokens, [*texts, *rest]))
+    estimated = "input_tokens: estimated at four characters a token, images not counted"
+    return JSONResponse(
+        {"input_tokens": tokens}, headers=warning_header([estimated, *done.warnings])
+    )
+
+
+def _translated(body: dict[str, Any], services: Services) -> Translated:
+    serving = services.serving
+    model = body.get("model")
+    named = serving.model if model == AUTO else model
+    effort = serving.native_effort
+    if effort is None:
+        effort = takes_effort(str(named))
+    return to_openai(body, takes_effort=effort)
+
+
+class _Message(Answer):
+    """The reply in Anthropic's shape."""
+
+    def __init__(
+        self, gateway: Gateway, turn: Turn, *, warnings: list[str], show_thinking: bool
+    ) -> None:
+        super().__init__(gateway, turn)
+        self._warnings = warnings
+        self._show_thinking = show_thinking
+
+    def whole(self, reply: Reply) -> Reply:
+        headers = self._named(reply, "application/json")
+        if reply.status >= 400:
+            said = anthropic_error(
+                reply.status, message_of(reply.body, reply.status), headers["request-id"]
+            )
+            return Reply(reply.status, headers, _bytes(said))
+        try:
+            translated = message(parsed(reply.body) or {}, show_thinking=self._show_thinking)
+        except (ValueError, AttributeError) as error:
+            text = f"The upstream's reply cannot be read: {error}."
+            return Reply(502, headers, _bytes(anthropic_error(502, text, headers["request-id"])))
+        return Reply(reply.status, headers, _bytes(translated))
+
+    def streamed(self, reply: StreamedReply) -> StreamedReply:
+        headers = self._named(reply, "text/event-stream; charset=utf-8")
+        return StreamedReply(reply.status, headers, self._events(reply.chunks))
+
+    async def _events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        translation = ChunksToEvents(show_thinking=self._show_thinking)
+        async for chunk in chunks:
+            if events := translation.feed(chunk):
+                yield events
+        yield translation.rest()
+
+    def _named(self, reply: Reply | StreamedReply, kind: str) -> dict[str, str]:
+        earlier = reply.headers.get("x-forethought-warning")
+        warnings = [*self._warnings, *([earlier] if earlier else [])]
+        return {
+            **reply.headers,
+            **warning_header(warnings),
+            "content-type": kind,
+            "request-id": reply.headers["x-request-id"],
+        }
+
+
+def _bytes(content: Json) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode(errors="replace")
