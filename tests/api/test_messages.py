@@ -63,10 +63,15 @@ def test_the_sdk_gets_a_message(claude: Anthropic, server: ApiServer) -> None:
 def test_what_goes_upstream_is_a_chat_completion(
     claude: Anthropic, fake: FakeUpstreamServer
 ) -> None:
-    claude.messages.create(
-        **{**ASKED, "max_tokens": 7}, system="Be kind.", stop_sequences=["END"], tools=[WEATHER],
-        tool_choice={"type": "any"}, metadata={"user_id": "u-1"},
-    )  # fmt: skip
+    more: dict[str, Any] = {
+        "max_tokens": 7,
+        "system": "Be kind.",
+        "stop_sequences": ["END"],
+        "tools": [WEATHER],
+        "tool_choice": {"type": "any"},
+        "metadata": {"user_id": "u-1"},
+    }
+    claude.messages.create(**{**ASKED, **more})
     body = fake.requests[-1].body
     assert body["messages"][0] == {"role": "system", "content": "Be kind."}
     assert (body["max_tokens"], body["stop"], body["tool_choice"]) == (7, ["END"], "required")
@@ -115,7 +120,7 @@ def test_tool_calls(claude: Anthropic, behaviour: str, streamed: bool) -> None:
         with claude.messages.stream(**ASKED, **more) as stream:
             message = stream.get_final_message()
     else:
-        message = claude.messages.create(**ASKED, **more)  # type: ignore[assignment]
+        message = claude.messages.create(**ASKED, **more)
     calls = [block for block in message.content if block.type == "tool_use"]
     assert [(call.id, call.name, call.input) for call in calls] == [
         ("call_0", "weather", {"city": "Zürich 0"}),
@@ -125,11 +130,9 @@ def test_tool_calls(claude: Anthropic, behaviour: str, streamed: bool) -> None:
 
 
 def test_a_tools_result_goes_upstream(claude: Anthropic, fake: FakeUpstreamServer) -> None:
-    claude.messages.create(
-        model="fake",
-        max_tokens=50,
-        tools=[WEATHER],
-        messages=[
+    asked_after: dict[str, Any] = {
+        "tools": [WEATHER],
+        "messages": [
             {"role": "user", "content": "Weather?"},
             {"role": "assistant", "content": [
                 {"type": "text", "text": "I look."},
@@ -140,7 +143,8 @@ def test_a_tools_result_goes_upstream(claude: Anthropic, fake: FakeUpstreamServe
                 {"type": "text", "text": "So?"},
             ]},
         ],
-    )  # fmt: skip
+    }  # fmt: skip
+    claude.messages.create(**{**ASKED, **asked_after})
     _, said, result, asked = fake.requests[-1].body["messages"]
     assert said["content"] == "I look."
     assert json.loads(said["tool_calls"][0]["function"]["arguments"]) == {"city": "Ulm"}

@@ -35,6 +35,7 @@ from forethought.router.sleep.planner import SleepPlanner
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
 from forethought.router.turns import Serving, Turns
 from forethought.router.upstream import Upstream
+from forethought.router.upstream.anthropic import AnthropicUpstream
 from forethought.router.upstream.llamacpp import EmbeddedUpstream
 from forethought.router.upstream.openai import OpenAIUpstream, Timeouts
 
@@ -180,10 +181,19 @@ def _upstream(settings: Settings) -> Upstream:
         connect_s=settings.upstream_connect_timeout_s, read_s=settings.upstream_timeout_s
     )
     if settings.upstream_base_url is not None:
-        key = settings.upstream_api_key
+        secret = settings.upstream_api_key
+        key = None if secret is None else secret.get_secret_value()
+        if settings.speaks_anthropic:
+            return AnthropicUpstream(
+                settings.upstream_base_url,
+                key,
+                timeouts=timeouts,
+                max_retries=settings.upstream_max_retries,
+                mark_prefix=settings.upstream_cache_prefix,
+            )
         return OpenAIUpstream(
             settings.upstream_base_url,
-            None if key is None else key.get_secret_value(),
+            key,
             timeouts=timeouts,
             max_retries=settings.upstream_max_retries,
         )
@@ -209,6 +219,8 @@ async def _serving(settings: Settings, upstream: Upstream) -> Serving:
         alias = model_alias(settings)
         return replace(serving, model=alias, models=frozenset({alias}))
     serving = replace(serving, provider_url=upstream.base_url)
+    if settings.speaks_anthropic and serving.native_effort is None:
+        serving = replace(serving, native_effort=True)  # the translation knows each model's way
     return serving if serving.model else replace(serving, model=await _only_model(upstream))
 
 
@@ -233,6 +245,11 @@ def _sleeper(
     contexts: KnownContexts,
 ) -> Sleeper | None:
     if settings.sleep == "off":
+        return None
+    if settings.speaks_anthropic:
+        log.warning(
+            "sleep is off: it asks in OpenAI's language, which this upstream does not speak"
+        )
         return None
     if serving.model is None:
         log.warning("sleep is off: start the server with --model to say which model sleeps")

@@ -7,10 +7,11 @@ below at its top level. Secrets are never shown.
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -38,6 +39,8 @@ from forethought.router.records import SleepLevel
 
 ENV_PREFIX = "FORETHOUGHT_"
 DEFAULT_MODEL = "qwen2.5-coder-1.5b"
+
+_ANTHROPICS_OWN: Final = re.compile(r"https?://api\.anthropic\.com(?:[:/]|$)", re.IGNORECASE)
 
 
 class ModelPrices(BaseModel):
@@ -70,10 +73,14 @@ class Settings(BaseSettings):
     model: str | None = None
     """Embedded: a model of the catalogue or a .gguf file. Else what forethought/auto stands for."""
     upstream_base_url: str | None = None
+    upstream_api: Literal["openai", "anthropic"] | None = None
+    """What the upstream speaks; None: Anthropic's API at its own address, OpenAI's elsewhere."""
     upstream_api_key: SecretStr | None = None
     upstream_connect_timeout_s: PositiveFloat = 5.0
     upstream_timeout_s: PositiveFloat = 600.0
     upstream_max_retries: int = Field(default=2, ge=0, le=10)
+    upstream_cache_prefix: bool = False
+    """Anthropic: mark the stable prefix for its prompt cache where the client did not."""
     stream_usage: bool = True
     """Ask streams for their usage where the client did not; some servers do not know that."""
     native_effort: bool | None = None
@@ -131,6 +138,13 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether the model runs in a child process of the server."""
         return self.upstream_base_url is None
+
+    @property
+    def speaks_anthropic(self) -> bool:
+        """Whether the upstream is asked by Anthropic's Messages API."""
+        if self.upstream_base_url is None or self.upstream_api is not None:
+            return self.upstream_base_url is not None and self.upstream_api == "anthropic"
+        return _ANTHROPICS_OWN.match(self.upstream_base_url) is not None
 
     @property
     def store_url(self) -> str:

@@ -26,10 +26,11 @@ from forethought.router.dialects.replies import message
 from forethought.router.dialects.thinking import asks_thinking
 from forethought.router.dialects.to_openai import to_openai
 from forethought.router.gateway import Gateway
-from forethought.router.incoming import AUTO, chat_request, takes_effort
+from forethought.router.incoming import AUTO, chat_request, passed_on, takes_effort
 from forethought.router.replies import Reply, StreamedReply
 from forethought.router.sleep.writer import estimated_tokens
 from forethought.router.turns import Turn
+from forethought.router.upstream.anthropic import AnthropicUpstream
 
 router = APIRouter(prefix="/v1", tags=["messages"])
 
@@ -53,9 +54,16 @@ async def create_message(request: Request, services: WithServices, tenant: WithT
 
 @router.post("/messages/count_tokens")
 async def count_tokens(request: Request, services: WithServices, tenant: WithTenant) -> Response:
-    """Estimate the tokens of a request, and say so in the warning header."""
+    """Anthropic's own count where it is the upstream; else an estimate that says to be one."""
     del tenant  # only its right to ask
-    body = {"max_tokens": 1, **await read_json(request)}
+    body = await read_json(request)
+    if isinstance(services.upstream, AnthropicUpstream):
+        if body.get("model") == AUTO:
+            body["model"] = services.serving.model
+        headers = passed_on(headers_of(request.scope))
+        counted = await services.upstream.count_tokens(body, headers)
+        return Response(counted.body, counted.status, media_type="application/json")
+    body.setdefault("max_tokens", 1)  # no part of this request, but of the one that follows
     done = _translated(body, services)
     texts = [text_of(one.get("content")) for one in done.body["messages"]]
     calls = [one["tool_calls"] for one in done.body["messages"] if one.get("tool_calls")]
@@ -74,7 +82,8 @@ def _translated(body: dict[str, Any], services: Services) -> Translated:
     effort = serving.native_effort
     if effort is None:
         effort = takes_effort(str(named))
-    return to_openai(body, takes_effort=effort)
+    native = isinstance(services.upstream, AnthropicUpstream)
+    return to_openai(body, native=native, takes_effort=effort)
 
 
 class _Message(Answer):

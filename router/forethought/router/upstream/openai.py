@@ -31,12 +31,12 @@ READY_TIMEOUT_S: Final = 2.0
 
 _NO_KEEP_ALIVE: Final = httpx2.Limits(max_keepalive_connections=0)
 
-_LEAVE_BODY_OPEN: Final = "X-Stainless-Raw-Response"
+LEAVE_BODY_OPEN: Final = "X-Stainless-Raw-Response"
 """Asks the SDK not to read the body, as its own ``with_streaming_response`` does."""
 
 # The client's key is not ours to pass on; the rest belongs to one connection, or the SDK sets
 # it itself and a second value beside it would be ambiguous.
-_OWN_REQUEST_HEADERS: Final = frozenset(
+OWN_REQUEST_HEADERS: Final = frozenset(
     {
         "accept",
         "accept-encoding",
@@ -112,7 +112,7 @@ class OpenAIUpstream:
         max_retries: int = 2,
         local: bool = False,
     ) -> None:
-        self._base_url = _checked_url(base_url)
+        self._base_url = checked_url(base_url)
         self._api_key = api_key
         self._name = name
         self._timeouts = timeouts or Timeouts()
@@ -167,7 +167,7 @@ class OpenAIUpstream:
             **self._request_headers(headers),
             # Compression would hold small events back until a block is full.
             "Accept-Encoding": "identity",
-            _LEAVE_BODY_OPEN: "stream",
+            LEAVE_BODY_OPEN: "stream",
         }
         try:
             response = await self._connected().post(
@@ -182,7 +182,7 @@ class OpenAIUpstream:
             raise self._failure(error) from error
         try:
             yield UpstreamStream(
-                response.status_code, _reply_headers(response), self._chunks(response)
+                response.status_code, reply_headers(response), self._chunks(response)
             )
         finally:
             await response.aclose()
@@ -246,7 +246,7 @@ class OpenAIUpstream:
         sent: dict[str, str | Omit] = {
             name: value
             for name, value in ((n.lower(), v) for n, v in headers.items())
-            if name not in _OWN_REQUEST_HEADERS and not name.startswith("x-stainless-")
+            if name not in OWN_REQUEST_HEADERS and not name.startswith("x-stainless-")
         }
         if self._api_key is None:
             sent["Authorization"] = Omit()
@@ -262,17 +262,18 @@ class OpenAIUpstream:
                 remedy="Try again, or raise the upstream's timeout.",
             )
         if isinstance(error, APIConnectionError):
-            what = f"could not be reached ({_said(cause)})."
+            what = f"could not be reached ({said(cause)})."
             remedy = "Check that it runs and that its base_url is right."
         else:
-            what = f"broke off in mid-answer ({_said(cause)})."
+            what = f"broke off in mid-answer ({said(cause)})."
             remedy = "Try again."
         return UpstreamError(
             f"The upstream {self._name} at {self.base_url} {what}", param=self._name, remedy=remedy
         )
 
 
-def _checked_url(base_url: str) -> httpx2.URL:
+def checked_url(base_url: str) -> httpx2.URL:
+    """An http or https address, or a ConfigError that names it."""
     remedy = "Give an address such as http://127.0.0.1:8080/v1."
     try:
         url = httpx2.URL(base_url)
@@ -286,10 +287,11 @@ def _checked_url(base_url: str) -> httpx2.URL:
 
 
 def _reply(response: httpx2.Response) -> UpstreamReply:
-    return UpstreamReply(response.status_code, _reply_headers(response), response.content)
+    return UpstreamReply(response.status_code, reply_headers(response), response.content)
 
 
-def _reply_headers(response: httpx2.Response) -> dict[str, str]:
+def reply_headers(response: httpx2.Response) -> dict[str, str]:
+    """The headers that are still true of a body that is handed on."""
     return {
         name: value
         for name, value in response.headers.items()
@@ -297,5 +299,6 @@ def _reply_headers(response: httpx2.Response) -> dict[str, str]:
     }
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """An error in a few words."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
