@@ -268,5 +268,5 @@ def test_models_are_listed_as_openai_does(server: ApiServer, claude: FakeAnthrop
         ),
     ],
 )
-def test_what_an_upstream_speaks(tmp_path: Path, settings: dict[str, str], expected: bool) -> None:
+def test_what_an_upstream_speaks(tmp_path: Path, settings: dict[str, Any], expected: bool) -> None:
     assert load_settings(data_dir=tmp_path, **settings).speaks_anthropic is expected

@@ -295,3 +295,16 @@ def test_request_hashes_tell_conversations_apart_but_not_their_settings() -> Non
 def test_plain_text_names_the_roles_of_several_messages_only() -> None:
     assert plain_text([system(f" {DOCUMENT}\n")]) == DOCUMENT
     assert plain_text([system("Be brief."), user([IMAGE])]) == "system: Be brief.\n\nuser:"
+
+
+def test_a_cache_mark_that_moves_on_changes_no_context() -> None:
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    marked_tools = [{**tools[0], "cache_control": {"type": "ephemeral"}}]
+    part = {"type": "text", "text": "Hello"}
+    bare: list[Any] = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    marked = {**part, "cache_control": {"type": "ephemeral"}}
+    for content in ([part], [marked]):
+        same = [{"role": "user", "content": content}, bare[1]]
+        assert context_hash(same, marked_tools) == context_hash(bare, tools)
+    other = [{"role": "user", "content": [{**marked, "text": "Hallo"}]}, bare[1]]
+    assert context_hash(other, tools) != context_hash(bare, tools)

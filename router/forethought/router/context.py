@@ -232,12 +232,37 @@ def _chain(messages: Sequence[Message], tools: Any) -> list[str]:
     """Hash after each message: chain[i] covers the tools and messages[: i + 1]."""
     digest = hashlib.sha256(b"messages\0")
     if tools:
-        digest.update(_canonical(tools))
+        digest.update(_canonical(_without_marks(tools)))
     hashes = []
     for message in messages:
-        digest.update(b"\0" + _canonical(message))
+        digest.update(b"\0" + _canonical(_plain(message)))
         hashes.append(digest.copy().hexdigest())
     return hashes or [digest.hexdigest()]
+
+
+def _plain(message: Message) -> Message:
+    """A message without what does not change what it says.
+
+    Clients move their cache marks from turn to turn, and a marked text has to be a list.
+    """
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    parts = _without_marks(content)
+    if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].keys() == {"type", "text"}:
+        return {**message, "content": parts[0]["text"]}
+    return {**message, "content": parts}
+
+
+def _without_marks(parts: Any) -> Any:
+    if not isinstance(parts, list):
+        return parts
+    return [
+        {name: value for name, value in part.items() if name != "cache_control"}
+        if isinstance(part, dict) and "cache_control" in part
+        else part
+        for part in parts
+    ]
 
 
 def _canonical(value: Any) -> bytes:
