@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,10 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
+from forethought.api.routes import messages
 from tests.api.conftest import Serve
 from tests.api.server import KEY, ApiServer
+from tests.api.test_streams import until_logged
 from tests.fake_upstream import FakeUpstreamServer
 
 ASKED: dict[str, Any] = {
@@ -263,3 +266,29 @@ def test_a_context_is_found_again_whichever_language_asks(server: ApiServer) -> 
     chat = server.chat({"messages": messages})
     ids = {reply.headers["x-forethought-context"] for reply in (first, again, chat)}
     assert len(ids) == 1
+
+
+def test_pings_fill_the_silence(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "PING_EVERY_S", 0.02)
+    said = events(sent(server, {"stream": True}, x_fake="gap=100").text)
+    kinds = [event["type"] for event in said]
+    assert kinds.count("ping") > 4
+    assert kinds[-1] == "message_stop"
+
+
+def test_a_client_that_hangs_up_ends_the_call_upstream(
+    server: ApiServer, fake: FakeUpstreamServer
+) -> None:
+    before = fake.disconnects
+    headers = {"x-fake": "chunks=200+gap=20", "authorization": f"Bearer {KEY}"}
+    body = {**ASKED, "max_tokens": 500, "stream": True}
+    with server.http.stream("POST", "/v1/messages", json=body, headers=headers) as reply:
+        decision_id = reply.headers["x-forethought-decision"]
+        lines = reply.iter_lines()
+        for _ in range(15):
+            next(lines)
+    logged = until_logged(server, decision_id)
+    assert logged.outcome is not None
+    assert logged.outcome.status == "cancelled"
+    while fake.disconnects == before:
+        time.sleep(0.01)

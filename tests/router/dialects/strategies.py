@@ -15,7 +15,9 @@ schemas = st.fixed_dictionaries(
     {"type": st.just("object"), "properties": st.dictionaries(names, st.just({"type": "string"}))}
 )
 arguments = st.dictionaries(names, st.one_of(texts, st.integers(), st.booleans()), max_size=3)
-marks = st.one_of(st.just({}), st.just({"cache_control": {"type": "ephemeral"}}))
+marks: st.SearchStrategy[Json] = st.one_of(
+    st.just({}), st.just({"cache_control": {"type": "ephemeral"}})
+)
 
 
 @st.composite

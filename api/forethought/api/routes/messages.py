@@ -6,10 +6,12 @@ comes back as Anthropic's message or events.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -20,7 +22,7 @@ from forethought.api.requests import WithServices, WithTenant, headers_of
 from forethought.api.services import Services
 from forethought.router.context import text_of
 from forethought.router.dialects.base import Json, Translated, warning_header
-from forethought.router.dialects.chunks_to_events import ChunksToEvents
+from forethought.router.dialects.chunks_to_events import PING, ChunksToEvents
 from forethought.router.dialects.faults import anthropic_error, message_of, parsed
 from forethought.router.dialects.replies import message
 from forethought.router.dialects.thinking import asks_thinking
@@ -30,9 +32,12 @@ from forethought.router.incoming import AUTO, chat_request, passed_on, takes_eff
 from forethought.router.replies import Reply, StreamedReply
 from forethought.router.sleep.writer import estimated_tokens
 from forethought.router.turns import Turn
-from forethought.router.upstream.anthropic import AnthropicUpstream
+from forethought.router.upstream import SpeaksMessages
 
 router = APIRouter(prefix="/v1", tags=["messages"])
+
+PING_EVERY_S: Final = 10.0
+"""A silent upstream thinks; proxies on the way to the client close what is silent for a minute."""
 
 
 @router.post("/messages", response_class=Response)
@@ -57,7 +62,7 @@ async def count_tokens(request: Request, services: WithServices, tenant: WithTen
     """Anthropic's own count where it is the upstream; else an estimate that says to be one."""
     del tenant  # only its right to ask
     body = await read_json(request)
-    if isinstance(services.upstream, AnthropicUpstream):
+    if isinstance(services.upstream, SpeaksMessages):
         if body.get("model") == AUTO:
             body["model"] = services.serving.model
         headers = passed_on(headers_of(request.scope))
@@ -82,7 +87,7 @@ def _translated(body: dict[str, Any], services: Services) -> Translated:
     effort = serving.native_effort
     if effort is None:
         effort = takes_effort(str(named))
-    native = isinstance(services.upstream, AnthropicUpstream)
+    native = isinstance(services.upstream, SpeaksMessages)
     return to_openai(body, native=native, takes_effort=effort)
 
 
@@ -116,8 +121,8 @@ class _Message(Answer):
 
     async def _events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         translation = ChunksToEvents(show_thinking=self._show_thinking)
-        async for chunk in chunks:
-            if events := translation.feed(chunk):
+        async for chunk in _with_pauses(chunks):
+            if events := PING if chunk is None else translation.feed(chunk):
                 yield events
         yield translation.rest()
 
@@ -130,6 +135,31 @@ class _Message(Answer):
             "content-type": kind,
             "request-id": reply.headers["x-request-id"],
         }
+
+
+async def _with_pauses(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
+    """The chunks, and None whenever none came for a while."""
+    waiting: asyncio.Task[bytes | None] | None = None
+    try:
+        while True:
+            waiting = waiting or asyncio.create_task(_next(chunks))
+            await asyncio.wait({waiting}, timeout=PING_EVERY_S)
+            if not waiting.done():
+                yield None
+                continue
+            chunk, waiting = waiting.result(), None
+            if chunk is None:
+                return
+            yield chunk
+    finally:
+        if waiting is not None:
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
 
 
 def _bytes(content: Json) -> bytes:

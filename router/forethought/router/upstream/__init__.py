@@ -1,7 +1,7 @@
-"""Servers that answer the requests: any OpenAI-compatible one, or an embedded llama.cpp."""
+"""Servers that answer the requests: OpenAI-compatible, Anthropic's, or an embedded llama.cpp."""
 
 from __future__ import annotations
 
-from forethought.router.upstream.base import Upstream, UpstreamReply, UpstreamStream
+from forethought.router.upstream.base import SpeaksMessages, Upstream, UpstreamReply, UpstreamStream
 
-__all__ = ["Upstream", "UpstreamReply", "UpstreamStream"]
+__all__ = ["SpeaksMessages", "Upstream", "UpstreamReply", "UpstreamStream"]

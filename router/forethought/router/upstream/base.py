@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +63,18 @@ class Upstream(Protocol):
 
     async def aclose(self) -> None:
         """Release it."""
+        ...
+
+
+@runtime_checkable
+class SpeaksMessages(Protocol):
+    """An upstream with Anthropic's Messages API behind it.
+
+    A request in that form loses nothing on its way there.
+    """
+
+    async def count_tokens(
+        self, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> UpstreamReply:
+        """POST a Messages body to /v1/messages/count_tokens; request and reply stay as sent."""
         ...
