@@ -235,6 +235,54 @@ def test_a_stream_with_thinking_crosses(sdk: Anthropic, claude: FakeAnthropic) -
     assert final.usage.output_tokens == 9
 
 
+CITED = {"type": "char_location", "cited_text": "x", "document_index": 0,
+         "document_title": None, "start_char_index": 0, "end_char_index": 1}  # fmt: skip
+SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"q": "x"}}
+FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+SEARCHED: list[dict[str, Any]] = [
+    {"type": "text", "text": "I look."}, SEARCH, FOUND, THOUGHT,
+    {"type": "text", "text": "So", "citations": [CITED]}, {"type": "text", "text": "!"},
+]  # fmt: skip
+
+
+def test_what_only_anthropic_knows_crosses_in_its_order(
+    server: ApiServer, claude: FakeAnthropic
+) -> None:
+    late = {"role": "system", "content": "Be brief."}
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "max_tokens": 9,
+        "messages": [*HELLO, {"role": "assistant", "content": SEARCHED}, late, *HELLO],
+    }
+    claude.says(message(*SEARCHED))
+    assert server.post("/v1/messages", asked).json()["content"] == SEARCHED
+    assert claude.requests[-1].body == asked
+
+
+def test_what_only_anthropic_knows_crosses_as_a_stream(
+    sdk: Anthropic, claude: FakeAnthropic
+) -> None:
+    query = {"type": "input_json_delta", "partial_json": '{"q":"x"}'}
+    cited = {"type": "citations_delta", "citation": CITED}
+    claude.streams(
+        started(),
+        text("I look."),
+        block(1, {**SEARCH, "input": {}}, query),
+        block(2, FOUND),
+        block(3, {"type": "text", "text": ""}, cited, {"type": "text_delta", "text": "So"}),
+        text("!", index=4),
+        ended(),
+    )
+    more: dict[str, Any] = {"messages": HELLO}
+    with sdk.messages.stream(model=MODEL, max_tokens=9, **more) as stream:
+        content = stream.get_final_message().content
+    kinds = ["text", "server_tool_use", "web_search_tool_result", "text", "text"]
+    assert [one.type for one in content] == kinds
+    assert getattr(content[1], "input", None) == {"q": "x"}
+    assert [getattr(one, "text", "") for one in content[3:]] == ["So", "!"]
+    assert [one.start_char_index for one in getattr(content[3], "citations", ())] == [0]
+
+
 def test_tokens_are_counted_by_anthropic(sdk: Anthropic, claude: FakeAnthropic) -> None:
     claude.says({"input_tokens": 17})
     more: dict[str, Any] = {"messages": HELLO}

@@ -103,6 +103,8 @@ class ChunksToEvents:
             for name in ("content", "refusal"):
                 if isinstance(delta.get(name), str) and delta[name]:
                     self._text(delta[name])
+            if isinstance(delta.get("anthropic_event"), dict):
+                self._native(delta["anthropic_event"])
             calls = delta.get("tool_calls")
             for call in calls if isinstance(calls, list) else ():
                 if isinstance(call, dict):
@@ -155,6 +157,19 @@ class ChunksToEvents:
                 self._delta({"type": "input_json_delta", "partial_json": arguments})
             else:
                 known.arguments.append(arguments)
+
+    def _native(self, event: Json) -> None:
+        """An event of Anthropic's that crossed the chat form as it was."""
+        if event.get("type") == "content_block_start":
+            self._live = None  # Anthropic's calls never take turns
+            self._begin(str(event["content_block"].get("type")), event["content_block"])
+        elif event.get("type") == "content_block_delta":
+            if event["delta"].get("type") == "citations_delta" and self._open != "text":
+                self._begin("text", {"type": "text", "text": ""})
+            if self._open is not None:
+                self._delta(event["delta"])
+        elif event.get("type") == "content_block_stop":
+            self._close()
 
     def _begin_call(self, call: _Call) -> None:
         block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}

@@ -24,6 +24,8 @@ KEEP_ALIVE: Final = b": ping\n\n"
 """A comment: readers of events skip it, but the connection is not idle."""
 
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+_OF_CHAT: Final = frozenset({"text", "tool_use", *_THOUGHTS})
+_DELTAS: Final = frozenset({"text_delta", "input_json_delta", "thinking_delta", "signature_delta"})
 
 
 class EventsToChunks:
@@ -39,6 +41,7 @@ class EventsToChunks:
         self._base: Json = {"object": "chat.completion.chunk", "created": int(time.time())}
         self._usage: Json = {}
         self._block: Json = {}
+        self._last_kind: Any = None
         self._calls = -1
         self._empty_call = False
 
@@ -78,20 +81,27 @@ class EventsToChunks:
         return self._chunk({"role": "assistant", "content": ""})
 
     def _begin(self, block: Json) -> bytes:
-        self._block = dict(block)
-        kind = block.get("type")
+        before, self._block = self._last_kind, dict(block)
+        self._last_kind = kind = block.get("type")
         if kind == "tool_use":
             self._calls += 1
             self._empty_call = True
             function = {"name": block.get("name"), "arguments": ""}
             call = {"id": block.get("id"), "type": "function", "function": function}
             return self._chunk({"tool_calls": [{"index": self._calls, **call}]})
-        if kind == "text" and block.get("text"):
-            return self._chunk({"content": block["text"]})
-        return b""
+        if kind == "text":
+            # Two texts in a row stay two, for who translates back.
+            apart = self._native("content_block_stop") if before == "text" else b""
+            return apart + (self._chunk({"content": block["text"]}) if block.get("text") else b"")
+        if kind in _THOUGHTS:
+            return b""
+        return self._native("content_block_start", content_block=block)
 
     def _delta(self, delta: Json) -> bytes:
         kind = delta.get("type")
+        known = self._block.get("type") in _OF_CHAT
+        if not known or kind not in _DELTAS:
+            return self._native("content_block_delta", delta=delta)
         if kind == "text_delta":
             return self._chunk({"content": delta.get("text", "")})
         if kind == "input_json_delta":
@@ -103,6 +113,10 @@ class EventsToChunks:
         if kind == "signature_delta":
             self._block["signature"] = delta.get("signature")
         return b""
+
+    def _native(self, kind: str, **fields: Any) -> bytes:
+        """What a chat completion has no word for, for clients that know Anthropic's."""
+        return self._chunk({"anthropic_event": {"type": kind, **fields}})
 
     def _arguments(self, text: Any) -> bytes:
         if not text or self._block.get("type") != "tool_use":
@@ -120,7 +134,7 @@ class EventsToChunks:
             return self._chunk({"tool_calls": [call]})
         if block.get("type") in _THOUGHTS:
             return self._chunk({"thinking_blocks": [block]})
-        return b""
+        return b"" if block.get("type") in _OF_CHAT else self._native("content_block_stop")
 
     def _end(self, event: Json) -> bytes:
         self._count(event.get("usage"))

@@ -23,13 +23,15 @@ from forethought.router.dialects.usage import (
 )
 
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+_OF_SERVER_TOOLS: Final = ("caller", "toolset_name")
 
 
 def chat_completion(message: Mapping[str, Any]) -> Json:
     """Anthropic's message as a chat completion.
 
     Thinking comes as ``reasoning_content``, and with its signatures as ``thinking_blocks``,
-    which belong into the next request's assistant message.
+    which belong into the next request's assistant message; blocks that only Anthropic knows,
+    or in an order that a chat message cannot tell, also as ``anthropic_content``.
     """
     blocks = [b for b in message.get("content") or () if isinstance(b, dict)]
     texts = [str(b.get("text", "")) for b in blocks if b.get("type") == "text"]
@@ -52,10 +54,8 @@ def chat_completion(message: Mapping[str, Any]) -> Json:
     ]
     if calls:
         said["tool_calls"] = calls
-    shown = {"text", "tool_use", *_THOUGHTS}
-    others = [b for b in blocks if b.get("type") not in shown]
-    if others:
-        said["anthropic_blocks"] = others  # of Anthropic's own tools
+    if not _fits_chat(blocks):
+        said["anthropic_content"] = blocks
     choice = {
         "index": 0,
         "message": said,
@@ -90,13 +90,10 @@ def message(completion: Mapping[str, Any], *, show_thinking: bool) -> Json:
     said = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(said, dict):
         raise ValueError("the reply has no message")
-    blocks: list[Json] = _thoughts(said) if show_thinking else []
-    text = text_of(said.get("content")) or said.get("refusal")
-    if text:
-        blocks.append({"type": "text", "text": text})
-    blocks += said.get("anthropic_blocks") or []
     calls = said.get("tool_calls") or []
-    blocks += [_used(call) for call in calls]
+    blocks = said.get("anthropic_content")
+    if not isinstance(blocks, list):
+        blocks = _blocks(said, calls, show_thinking=show_thinking)
     end = stop_of(choice)
     # Some servers say "stop" although they call a tool; a client of Anthropic goes by this word.
     if calls and end["stop_reason"] == "end_turn":
@@ -110,6 +107,30 @@ def message(completion: Mapping[str, Any], *, show_thinking: bool) -> Json:
         **end,
         "usage": anthropic_usage(completion.get("usage")),
     }
+
+
+def _fits_chat(blocks: list[Json]) -> bool:
+    """Whether a message's blocks can be told again from a chat message: thoughts, text, calls."""
+    ranks = []
+    for block in blocks:
+        kind = block.get("type")
+        if kind in _THOUGHTS:
+            ranks.append(0)
+        elif kind == "text" and not block.get("citations") and 1 not in ranks:
+            ranks.append(1)
+        elif kind == "tool_use" and not any(block.get(name) for name in _OF_SERVER_TOOLS):
+            ranks.append(2)
+        else:
+            return False
+    return ranks == sorted(ranks)
+
+
+def _blocks(said: Mapping[str, Any], calls: list[Any], *, show_thinking: bool) -> list[Json]:
+    blocks: list[Json] = _thoughts(said) if show_thinking else []
+    text = text_of(said.get("content")) or said.get("refusal")
+    if text:
+        blocks.append({"type": "text", "text": text})
+    return blocks + [_used(call) for call in calls]
 
 
 def _thoughts(said: Mapping[str, Any]) -> list[Json]:

@@ -103,7 +103,8 @@ def _messages(messages: Sequence[Json], done: Translated) -> None:
     turns: list[Json] = []
     for i, message in enumerate(messages):
         param = f"messages[{i}]"
-        if message["role"] in {"system", "developer"} and not turns:
+        leads = not turns and "native_role" not in message
+        if leads and message["role"] in {"system", "developer"}:
             system += blocks_of(message.get("content"), f"{param}.content", done.warnings)
             continue
         role, blocks = _turn(message, param, done.warnings)
@@ -129,6 +130,8 @@ def _turn(message: Json, param: str, warnings: list[str]) -> tuple[str, list[Jso
     if role not in {"user", "system", "developer"}:
         raise refused(f"{param}.role", f"{role!r} is none that Anthropic knows", _USE_TOOLS)
     blocks = blocks_of(message.get("content"), f"{param}.content", warnings)
+    if message.get("native_role") == "system":
+        return "system", blocks
     if role != "user":
         warnings.append(f"{param}: a {role} message in mid-conversation is sent as user")
     elif not blocks:
@@ -158,6 +161,8 @@ def _said(message: Json, param: str, warnings: list[str]) -> list[Json]:
     if message.get("audio") or message.get("function_call"):
         name = "audio" if message.get("audio") else "function_call"
         raise refused(f"{param}.{name}", "has no equal at Anthropic")
+    if message.get("anthropic_content"):
+        return list(objects(message["anthropic_content"], f"{param}.anthropic_content"))
     blocks = list(objects(message.get("thinking_blocks"), f"{param}.thinking_blocks"))
     blocks += blocks_of(message.get("content"), f"{param}.content", warnings)
     if message.get("refusal"):

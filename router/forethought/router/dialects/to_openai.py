@@ -91,7 +91,9 @@ def _messages(body: Mapping[str, Any], done: Translated, *, native: bool) -> Non
             messages += _asked(blocks, param, done, native=native)
         elif role == "system":
             text = content_of(blocks, f"{param}.content", native=native, warnings=done.warnings)
-            messages.append({"role": "system", "content": text})
+            # In mid-conversation, which only the upstream can know to take.
+            place = {"native_role": "system"} if native else {}
+            messages.append({"role": "system", "content": text, **place})
         else:
             raise refused(f"{param}.role", f"{role!r} is neither user, assistant nor system")
     done.body["messages"] = messages
@@ -119,7 +121,18 @@ def _said(blocks: str | list[Json], param: str, done: Translated, *, native: boo
         said["tool_calls"] = calls
     if not shown and not calls:
         said["content"] = ""
+    if native and not _in_chat_order(blocks):
+        said["anthropic_content"] = blocks
     return said
+
+
+def _in_chat_order(blocks: list[Json]) -> bool:
+    """Whether a turn is thoughts, then what is shown, then plain calls, as it is told again."""
+    kinds = [block.get("type") for block in blocks]
+    ranks = [0 if kind in _THOUGHTS else 2 if kind == "tool_use" else 1 for kind in kinds]
+    return ranks == sorted(ranks) and not any(
+        b.get("caller") or b.get("toolset_name") for b in blocks
+    )
 
 
 def _call(block: Json, param: str, *, native: bool) -> Json:
