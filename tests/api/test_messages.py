@@ -239,6 +239,14 @@ def test_what_is_left_out_is_named_in_a_header(server: ApiServer) -> None:
     assert "x-forethought-warning" not in sent(server, {}).headers
 
 
+def test_who_wants_to_think_is_never_asked_for_few_words(server: ApiServer) -> None:
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    reply = sent(server, {"max_tokens": 2000, "thinking": thinking})
+    assert reply.headers["x-forethought-strategy"] == "direct"
+    assert "thinking" in reply.headers["x-forethought-warning"]
+    assert server.logged(reply).decision.propensity == 1
+
+
 def test_both_ways_to_send_a_key(serve: Serve) -> None:
     server = serve(api_keys={"k-1": "one"})
     for headers in ({"x-api-key": "k-1"}, {"authorization": "Bearer k-1"}):

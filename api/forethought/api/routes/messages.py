@@ -11,6 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -51,6 +52,9 @@ async def create_message(request: Request, services: WithServices, tenant: WithT
         done.body["stream_options"] = {"include_usage": True}
     headers = headers_of(request.scope)
     asked = chat_request(done.body, tenant=tenant, headers=headers, began=began)
+    if asked.strategy is None and asks_thinking(body) and not _takes_effort(body, services):
+        # Its wish cannot be passed on, but no strategy shall ask for the opposite in words.
+        asked = replace(asked, strategy="direct")
     turn = await services.gateway.decide(asked)
     return _Message(
         services.gateway, turn, warnings=done.warnings, show_thinking=asks_thinking(body)
@@ -81,14 +85,16 @@ async def count_tokens(request: Request, services: WithServices, tenant: WithTen
 
 
 def _translated(body: dict[str, Any], services: Services) -> Translated:
-    serving = services.serving
-    model = body.get("model")
-    named = serving.model if model == AUTO else model
-    effort = serving.native_effort
-    if effort is None:
-        effort = takes_effort(str(named))
     native = isinstance(services.upstream, SpeaksMessages)
-    return to_openai(body, native=native, takes_effort=effort)
+    return to_openai(body, native=native, takes_effort=_takes_effort(body, services))
+
+
+def _takes_effort(body: dict[str, Any], services: Services) -> bool:
+    serving = services.serving
+    if serving.native_effort is not None:
+        return serving.native_effort
+    model = body.get("model")
+    return takes_effort(str(serving.model if model == AUTO else model))
 
 
 class _Message(Answer):
