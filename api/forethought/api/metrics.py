@@ -82,6 +82,7 @@ class Metrics:
             self._ttft.labels(strategy).observe(outcome.ttft_ms / 1000)
         self._tokens.labels("input", strategy).inc(usage.input_tokens)
         self._tokens.labels("cached", strategy).inc(usage.cached_tokens)
+        self._tokens.labels("cache_write", strategy).inc(usage.cache_write_tokens)
         self._tokens.labels("output", strategy).inc(usage.output_tokens)
         self._tokens.labels("reasoning", strategy).inc(usage.reasoning_tokens)
         if outcome.cost_usd is not None:
@@ -96,6 +97,7 @@ class Metrics:
         self._sleeps.labels(learned.level).inc()
         self._sleep_tokens.labels("input").inc(learned.usage.input_tokens)
         self._sleep_tokens.labels("cached").inc(learned.usage.cached_tokens)
+        self._sleep_tokens.labels("cache_write").inc(learned.usage.cache_write_tokens)
         self._sleep_tokens.labels("output").inc(learned.usage.output_tokens)
         if learned.cost_usd is not None:
             self._sleep_cost.inc(learned.cost_usd)

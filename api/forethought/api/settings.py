@@ -51,10 +51,18 @@ class ModelPrices(BaseModel):
     input: NonNegativeFloat
     output: NonNegativeFloat
     cached_input: NonNegativeFloat | None = None
+    cache_write: NonNegativeFloat | None = None
+    cache_write_1h: NonNegativeFloat | None = None
 
     def as_prices(self) -> Prices:
         cached = self.input if self.cached_input is None else self.cached_input
-        return Prices(input=self.input, cached_input=cached, output=self.output)
+        return Prices(
+            input=self.input,
+            cached_input=cached,
+            output=self.output,
+            cache_write=self.cache_write,
+            cache_write_1h=self.cache_write_1h,
+        )
 
 
 class Settings(BaseSettings):
@@ -107,6 +115,8 @@ class Settings(BaseSettings):
     """What a sleep token costs against the list price: 0.5 where sleep uses batch prices."""
 
     prices: dict[str, ModelPrices] = Field(default_factory=dict)
+    tier_multipliers: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Prices by service tier, as multiples of the standard ones; else list prices count."""
     api_keys: dict[str, str] | None = Field(default=None, repr=False)
     """Tenants by API key; None: no key is needed, and each key is a tenant of its own."""
 

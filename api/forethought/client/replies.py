@@ -13,10 +13,16 @@ from openai import BaseModel
 
 
 class Usage(BaseModel):
-    """Tokens of one or more upstream calls; ``input_tokens`` includes the cached ones."""
+    """Tokens of one or more upstream calls.
+
+    ``input_tokens`` includes those read from a prompt cache and those written to one, of which
+    ``cache_write_1h_tokens`` for an hour.
+    """
 
     input_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
 
@@ -144,6 +150,7 @@ class Outcome(BaseModel):
     latency_ms: float | None = None
     ttft_ms: float | None = None
     finish_reason: str | None = None
+    service_tier: str | None = None
     error: str | None = None
 
 

@@ -232,10 +232,11 @@ class Gateway:
         return True
 
     def _measure(self, turn: Turn) -> Measure:
+        model, url = turn.decision.model, self._serving.provider_url
         return Measure(
             decision_id=turn.decision.id,
             sent=turn.body,
-            prices=self._prices.lookup(turn.decision.model, self._serving.provider_url),
+            prices=lambda tier: self._prices.lookup(model, url, tier),
             log_text=self._serving.log_text,
             began=turn.request.began,
         )

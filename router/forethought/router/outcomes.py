@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from forethought.router.errors import UpstreamTimeout
 from forethought.router.pricing import Prices, cost
 from forethought.router.records import Outcome, OutcomeStatus, Usage
 from forethought.router.sleep.writer import estimated_tokens
-from forethought.router.sse import Seen, error_text, usage_of
+from forethought.router.sse import Seen, error_text, tier_of, usage_of
 from forethought.router.upstream.base import UpstreamReply
 
 CANCELLED_STATUS: Final = 499
@@ -31,7 +31,8 @@ class Measure:
     decision_id: str
     sent: Mapping[str, Any]
     """The body that went upstream."""
-    prices: Prices | None
+    prices: Callable[[str | None], Prices | None]
+    """The prices at a service tier."""
     log_text: bool
     began: float
 
@@ -41,23 +42,26 @@ class Measure:
         http_status: int,
         *,
         usage: Usage | None = None,
+        service_tier: str | None = None,
         answer: str | None = None,
         finish_reason: str | None = None,
         error: str | None = None,
         seen: Seen | None = None,
     ) -> Outcome:
         first_at = None if seen is None else seen.first_at
+        tier = service_tier if seen is None else seen.service_tier
         return Outcome(
             decision_id=self.decision_id,
             status=status,
             http_status=http_status,
             usage=usage or Usage(),
-            cost_usd=None if usage is None else cost(usage, self.prices),
+            cost_usd=None if usage is None else cost(usage, self.prices(tier)),
             latency_ms=1000 * (time.perf_counter() - self.began),
             ttft_ms=None if first_at is None else 1000 * (first_at - self.began),
             finish_reason=finish_reason,
             error=error,
             finished_at=time.time(),
+            service_tier=tier,
             answer=answer if self.log_text else None,
         )
 
@@ -74,12 +78,13 @@ class Measure:
                 reply.status,
                 error=error or f"HTTP status {reply.status}" if said else "the reply is not JSON",
             )
-        answer, finish_reason = _first_choice(said)
+        answer, finish_reason = first_choice(said)
         usage = usage_of(said.get("usage"))
         return self._outcome(
             "ok",
             reply.status,
             usage=usage or self._estimate(estimated_tokens(answer)),
+            service_tier=tier_of(said),
             answer=answer,
             finish_reason=finish_reason,
             error=_ESTIMATED if usage is None else None,
@@ -138,7 +143,8 @@ class Measure:
         return Usage(input_tokens=sum(map(estimated_tokens, texts)), output_tokens=output_tokens)
 
 
-def _first_choice(said: Mapping[str, Any]) -> tuple[str, str | None]:
+def first_choice(said: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The text of a completion's first choice and why it ended; empty where it has none."""
     choices = said.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(first, dict):

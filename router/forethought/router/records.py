@@ -15,10 +15,17 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one or more upstream calls. ``input_tokens`` includes the cached ones."""
+    """Tokens of one or more upstream calls.
+
+    As OpenAI counts: ``input_tokens`` includes those read from a prompt cache
+    (``cached_tokens``) and those written to one (``cache_write_tokens``, of which
+    ``cache_write_1h_tokens`` for an hour); ``output_tokens`` includes the reasoning.
+    """
 
     input_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
 
@@ -26,6 +33,8 @@ class Usage:
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
         )
@@ -167,6 +176,8 @@ class Outcome:
     finish_reason: str | None = None
     error: str | None = None
     finished_at: float = 0.0
+    service_tier: str | None = None
+    """The tier that the upstream says it served the request at; its price counts."""
     answer: str | None = None
     """The answer's text, kept only where settings.log_text is on."""
 

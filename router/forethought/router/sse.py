@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ class Seen:
     """
 
     usage: Usage | None = None
+    service_tier: str | None = None
     finish_reason: str | None = None
     error: str | None = None
     pieces: int = 0
@@ -121,6 +123,7 @@ class ChunkReader:
         seen = self.seen
         if (usage := usage_of(chunk.get("usage"))) is not None:
             seen.usage = usage
+        seen.service_tier = tier_of(chunk) or seen.service_tier
         if chunk.get("error"):
             seen.error = error_text(chunk)
         choices = chunk.get("choices")
@@ -148,12 +151,21 @@ def usage_of(value: Any) -> Usage | None:
     """The tokens of a reply's ``usage``; None where it has none."""
     if not isinstance(value, dict):
         return None
+    details = value.get("prompt_tokens_details")
     return Usage(
         input_tokens=_count(value, "prompt_tokens"),
-        cached_tokens=_count(value.get("prompt_tokens_details"), "cached_tokens"),
+        cached_tokens=_count(details, "cached_tokens"),
+        cache_write_tokens=_count(details, "cache_write_tokens"),
+        cache_write_1h_tokens=_count(details, "cache_write_1h_tokens"),
         output_tokens=_count(value, "completion_tokens"),
         reasoning_tokens=_count(value.get("completion_tokens_details"), "reasoning_tokens"),
     )
+
+
+def tier_of(reply: Mapping[str, Any]) -> str | None:
+    """The service tier that a reply or a chunk names."""
+    tier = reply.get("service_tier")
+    return tier if isinstance(tier, str) and tier else None
 
 
 def error_text(reply: Any) -> str | None:

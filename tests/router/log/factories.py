@@ -17,7 +17,14 @@ from forethought.router.records import (
 
 TENANT = "acme"
 
-_USAGE = Usage(input_tokens=120, cached_tokens=80, output_tokens=12, reasoning_tokens=3)
+_USAGE = Usage(
+    input_tokens=120,
+    cached_tokens=80,
+    cache_write_tokens=20,
+    cache_write_1h_tokens=5,
+    output_tokens=12,
+    reasoning_tokens=3,
+)
 
 
 def make_context(n: int = 0, **changes: Any) -> Context:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
 
-from forethought.router.log import Store
+from forethought.router.log import LogReader, Store
 from forethought.router.log.store import _MIGRATIONS
 from forethought.router.log.tables import SCHEMA_REVISION, VERSION_TABLE, metadata
+from forethought.router.records import Usage
 
 
 def test_the_tables_are_what_the_migrations_make(store: Store) -> None:
@@ -16,6 +22,32 @@ def test_the_tables_are_what_the_migrations_make(store: Store) -> None:
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+
+
+def test_rows_of_the_first_schema_are_kept(path: Path) -> None:
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO decisions VALUES"
+            " ('d', 0, 't', NULL, NULL, '', 'm', 'direct', 1, 'forced', '', '', '{}', '[]',"
+            " NULL, NULL, '', '[]')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO outcomes VALUES"
+            " ('d', 'ok', 200, 9, 4, 2, 1, 0.5, 7, NULL, NULL, NULL, 0, NULL)"
+        )
+    engine.dispose()
+    with Store.open(str(path)) as store:
+        (logged,) = LogReader(store).logged_decisions()
+    assert logged.outcome is not None
+    assert logged.outcome.usage == Usage(
+        input_tokens=9, cached_tokens=4, output_tokens=2, reasoning_tokens=1
+    )
+    assert (logged.outcome.cost_usd, logged.outcome.service_tier) == (0.5, None)
 
 
 def test_the_revision_checked_at_start_is_the_last_migration() -> None:

@@ -50,6 +50,7 @@ class ChunksToEvents:
         self._late: list[str] = []
         self._end: Json | None = None
         self._usage: Any = None
+        self._tier: Any = None
         self._pieces = 0
 
     def feed(self, chunk: bytes) -> bytes:
@@ -91,6 +92,7 @@ class ChunksToEvents:
         self._start(chunk)
         if isinstance(chunk.get("usage"), dict):
             self._usage = chunk["usage"]
+        self._tier = chunk.get("service_tier") or self._tier
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and choice.get("index", 0) == 0:
@@ -221,7 +223,7 @@ class ChunksToEvents:
         end = self._end or {}
         if self._calls and end.get("stop_reason") == "end_turn":
             end["stop_reason"] = "tool_use"
-        usage = anthropic_usage(self._usage or {"completion_tokens": self._pieces})
+        usage = anthropic_usage(self._usage or {"completion_tokens": self._pieces}, self._tier)
         self._say("message_delta", delta=end, usage=usage)
         self._say("message_stop")
         self._ended = True

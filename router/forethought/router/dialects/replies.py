@@ -105,7 +105,7 @@ def message(completion: Mapping[str, Any], *, show_thinking: bool) -> Json:
         "model": completion.get("model"),
         "content": blocks,
         **end,
-        "usage": anthropic_usage(completion.get("usage")),
+        "usage": anthropic_usage(completion.get("usage"), completion.get("service_tier")),
     }
 
 

@@ -26,7 +26,12 @@ _TO_STOP: Final[Mapping[str, str]] = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
-_TIERS: Final[Mapping[str, str]] = {"standard": "default", "priority": "priority"}
+_TIERS: Final[Mapping[str, str]] = {
+    "standard": "default",
+    "priority": "priority",
+    "batch": "batch",
+}
+_TO_TIERS: Final[Mapping[str, str]] = {theirs: ours for ours, theirs in _TIERS.items()}
 
 
 def openai_usage(usage: Any) -> Json:
@@ -35,26 +40,38 @@ def openai_usage(usage: Any) -> Json:
     prompt = count(usage, "input_tokens") + read + written
     output = count(usage, "output_tokens")
     details = usage.get("output_tokens_details") if isinstance(usage, Mapping) else None
+    written_by_age = usage.get("cache_creation") if isinstance(usage, Mapping) else None
     return {
         "prompt_tokens": prompt,
         "completion_tokens": output,
         "total_tokens": prompt + output,
-        "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
+        "prompt_tokens_details": {
+            "cached_tokens": read,
+            "cache_write_tokens": written,
+            # No word of OpenAI's, but these cost more than the others.
+            "cache_write_1h_tokens": count(written_by_age, "ephemeral_1h_input_tokens"),
+        },
         "completion_tokens_details": {"reasoning_tokens": count(details, "thinking_tokens")},
     }
 
 
-def anthropic_usage(usage: Any) -> Json:
-    """OpenAI's usage as Anthropic's."""
+def anthropic_usage(usage: Any, tier: Any = None) -> Json:
+    """OpenAI's usage, and the tier that served the reply, as Anthropic's."""
     prompt = usage.get("prompt_tokens_details") if isinstance(usage, Mapping) else None
     completion = usage.get("completion_tokens_details") if isinstance(usage, Mapping) else None
     read, written = count(prompt, "cached_tokens"), count(prompt, "cache_write_tokens")
+    for_an_hour = min(written, count(prompt, "cache_write_1h_tokens"))
     return {
         "input_tokens": max(0, count(usage, "prompt_tokens") - read - written),
         "cache_creation_input_tokens": written,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": written - for_an_hour,
+            "ephemeral_1h_input_tokens": for_an_hour,
+        },
         "cache_read_input_tokens": read,
         "output_tokens": count(usage, "completion_tokens"),
         "output_tokens_details": {"thinking_tokens": count(completion, "reasoning_tokens")},
+        **_anthropic_tier(tier),
     }
 
 
@@ -84,8 +101,19 @@ def stop_of(choice: Mapping[str, Any]) -> Json:
 
 def openai_tier(usage: Any) -> Json:
     """The tier that served a reply, where Anthropic's usage names it."""
-    tier = usage.get("service_tier") if isinstance(usage, Mapping) else None
+    if not isinstance(usage, Mapping):
+        return {}
+    if usage.get("speed") == "fast":  # OpenAI's word for the same
+        return {"service_tier": "fast"}
+    tier = usage.get("service_tier")
     return {"service_tier": _TIERS[tier]} if isinstance(tier, str) and tier in _TIERS else {}
+
+
+def _anthropic_tier(tier: Any) -> Json:
+    if tier == "fast":
+        return {"service_tier": "standard", "speed": "fast"}
+    known = isinstance(tier, str) and tier in _TO_TIERS
+    return {"service_tier": _TO_TIERS[tier]} if known else {}
 
 
 def message_id(chat_id: Any) -> str:

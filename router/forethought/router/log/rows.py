@@ -123,6 +123,7 @@ def _outcome(record: Outcome) -> Row:
         _optional(record.finish_reason),
         _optional(record.error),
         record.finished_at,
+        _optional(record.service_tier),
         _optional(record.answer),
     )
 
@@ -183,8 +184,15 @@ def feedback(row: ColumnValues) -> Feedback:
     return Feedback(**row)
 
 
-def _usage(usage: Usage) -> tuple[int, int, int, int]:
-    return usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.reasoning_tokens
+def _usage(usage: Usage) -> tuple[int, ...]:
+    return (
+        usage.input_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+    )
 
 
 def _pop_usage(values: dict[str, Any]) -> Usage:

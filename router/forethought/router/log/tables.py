@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The migration that these tables correspond to."""
 
 VERSION_TABLE = "forethought_schema"
@@ -71,6 +71,8 @@ learned_contexts = Table(
     Column("tokens", Integer, nullable=False),
     Column("input_tokens", Integer, nullable=False),
     Column("cached_tokens", Integer, nullable=False),
+    Column("cache_write_tokens", Integer, nullable=False, server_default="0"),
+    Column("cache_write_1h_tokens", Integer, nullable=False, server_default="0"),
     Column("output_tokens", Integer, nullable=False),
     Column("reasoning_tokens", Integer, nullable=False),
     Column("cost_usd", Double),
@@ -112,6 +114,8 @@ outcomes = Table(
     Column("http_status", Integer, nullable=False),
     Column("input_tokens", Integer, nullable=False),
     Column("cached_tokens", Integer, nullable=False),
+    Column("cache_write_tokens", Integer, nullable=False, server_default="0"),
+    Column("cache_write_1h_tokens", Integer, nullable=False, server_default="0"),
     Column("output_tokens", Integer, nullable=False),
     Column("reasoning_tokens", Integer, nullable=False),
     Column("cost_usd", Double),
@@ -120,6 +124,7 @@ outcomes = Table(
     Column("finish_reason", String),
     Column("error", Text),
     Column("finished_at", Double, nullable=False),
+    Column("service_tier", String),
     Column("answer", Text),
 )
 
