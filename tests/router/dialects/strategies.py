@@ -108,14 +108,28 @@ def messages_requests(draw: st.DrawFn) -> Json:
 
 
 usages = st.builds(
-    lambda fresh, written, read, shown, thought: {
+    lambda fresh, short, long, read, shown, thought, tier: {
         "input_tokens": fresh,
-        "cache_creation_input_tokens": written,
+        "cache_creation_input_tokens": short + long,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": short,
+            "ephemeral_1h_input_tokens": long,
+        },
         "cache_read_input_tokens": read,
         "output_tokens": shown + thought,
         "output_tokens_details": {"thinking_tokens": thought},
+        **tier,
     },
-    *[st.integers(0, 10_000)] * 5,
+    *[st.integers(0, 10_000)] * 6,
+    st.sampled_from(
+        [
+            {},
+            {"service_tier": "standard"},
+            {"service_tier": "priority"},
+            {"service_tier": "batch"},
+            {"service_tier": "standard", "speed": "fast"},
+        ]
+    ),
 )
 
 

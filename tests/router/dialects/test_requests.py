@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -36,6 +37,21 @@ def user(*parts: Json) -> Json:
         pytest.param({"service_tier": "default"}, {"service_tier": "standard_only"}, id="tier"),
         pytest.param({"top_p": 0.5, "top_k": 3}, {"top_p": 0.5, "top_k": 3}, id="same names"),
         pytest.param({"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}, id="none"),
+        pytest.param(
+            {"reasoning_effort": "none", "model": "claude-sonnet-5-5"},
+            {"model": "claude-sonnet-5-5", "thinking": {"type": "between_tools"}},
+            id="none between tools",
+        ),
+        pytest.param(
+            {"temperature": 1, "top_p": 1.0, "model": "claude-haiku-5-5"},
+            {"model": "claude-haiku-5-5"},
+            id="defaults are no wish",
+        ),
+        pytest.param(
+            {"temperature": 0, "model": "claude-opus-4-6"},
+            {"temperature": 0, "model": "claude-opus-4-6"},
+            id="the last to be told how to sample",
+        ),
         pytest.param(
             {"reasoning_effort": "low", "max_tokens": 5000},
             {"max_tokens": 5000, "thinking": {"type": "enabled", "budget_tokens": 2048}},
@@ -89,6 +105,7 @@ def test_to_anthropic(more: Json, sent: Json) -> None:
         pytest.param({"stop": [1]}, "stop", id="stop"),
         pytest.param({"max_tokens": 0}, "max_tokens", id="limit"),
         pytest.param({"temperature": "warm"}, "temperature", id="temperature"),
+        pytest.param({"top_p": True}, "top_p", id="top_p"),
         pytest.param(
             user({"type": "input_audio", "input_audio": {}}),
             "messages[0].content[0].type",
@@ -133,6 +150,8 @@ def test_refused_by_anthropic(more: Json, names: str) -> None:
         pytest.param({"temperature": 1.5}, "temperature", id="warm"),
         pytest.param({"temperature": 0, "reasoning_effort": "low", "max_tokens": 5000},
                      "temperature", id="temperature of thinking"),
+        pytest.param({"temperature": 0, "model": "claude-opus-4-7"}, "temperature", id="no dice"),
+        pytest.param({"top_k": 5, "model": "claude-fable-5-1"}, "top_k", id="no top_k"),
         pytest.param({"max_tokens": None}, "max_tokens", id="no limit"),
         pytest.param({"reasoning_effort": "high"}, "reasoning_effort", id="no room"),
         pytest.param({"service_tier": "flex"}, "service_tier", id="tier"),
@@ -162,7 +181,7 @@ def test_results_come_first_in_the_turn_after_their_calls() -> None:
             {"role": "user", "content": "So?"},
         ],
     })  # fmt: skip
-    assert done.body["system"] == "Be kind."
+    assert done.body["system"] == [{"type": "text", "text": "Be kind."}]
     _, called, after = done.body["messages"]
     used = {"type": "tool_use", "name": "f", "input": {}}
     assert called["content"] == [{**used, "id": "a_1"}, {**used, "id": "b"}]
@@ -171,6 +190,35 @@ def test_results_come_first_in_the_turn_after_their_calls() -> None:
         {"type": "tool_result", "tool_use_id": "b", "content": "2"},
         {"type": "text", "text": "So?"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "efforts"),
+    [
+        pytest.param("claude-sonnet-4-6", "none low low medium high high max", id="4.6"),
+        pytest.param("claude-opus-4-8", "none low low medium high xhigh max", id="4.8"),
+        pytest.param("claude-haiku-5-5", "none low low medium high xhigh max", id="5.5"),
+        pytest.param("claude-opus-5-5", "low low low medium high xhigh max", id="always"),
+        pytest.param("claude-mythos-5", "low low low medium high xhigh max", id="named"),
+    ],
+)
+def test_every_effort_is_one_that_the_model_knows(model: str, efforts: str) -> None:
+    asked = "none minimal low medium high xhigh max".split()
+    for effort, expected in zip(asked, efforts.split(), strict=True):
+        done = to_anthropic({**CHAT, "model": model, "reasoning_effort": effort})
+        sent = done.body.get("output_config", {}).get("effort", "none")
+        assert sent == expected
+        assert (done.body["thinking"]["type"] == "adaptive") == (expected != "none")
+        reported = any(w.startswith("reasoning_effort:") for w in done.warnings)
+        assert reported == (sent != effort)
+
+
+def test_without_a_limit_there_is_room_to_think_beside_the_answer() -> None:
+    chat = {name: value for name, value in CHAT.items() if name != "max_tokens"}
+    efforts = {"claude-opus-4-7": ("max", 8192 + 49_152), "claude-opus-5-5": (None, 8192 + 16_384)}
+    for model, (effort, limit) in efforts.items():
+        done = to_anthropic({**chat, "model": model, "reasoning_effort": effort})
+        assert done.body["max_tokens"] == limit
 
 
 def test_no_thinking_after_a_call_whose_thinking_is_gone() -> None:
@@ -225,6 +273,17 @@ def test_a_wish_to_think_goes_where_it_is_understood() -> None:
     left = to_openai(asked, takes_effort=False)
     assert "reasoning_effort" not in left.body
     assert any("thinking" in warning for warning in left.warnings)
+
+
+def test_marks_are_the_same_before_what_was_learned() -> None:
+    context, learned = {"type": "text", "text": "ctx"}, {"type": "text", "text": "learned"}
+    body: Json = {**CHAT, "system": [context]}
+    plain = mark_stable_prefix(body)["system"]
+    with_learned = mark_stable_prefix({**body, "system": [context, learned]})["system"]
+    assert with_learned[:1] == plain == [{**context, "cache_control": MARK}]
+    assert with_learned[1] == {**learned, "cache_control": MARK}
+    many = mark_stable_prefix({**body, "system": [context] * 9})
+    assert json.dumps(many).count("cache_control") == 3
 
 
 def test_marks_go_where_the_prefix_ends_unless_the_client_set_its_own() -> None:

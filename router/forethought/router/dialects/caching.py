@@ -10,6 +10,9 @@ from typing import Any, Final
 from forethought.router.dialects.base import Json
 
 _MARK: Final = {"type": "ephemeral"}
+_SYSTEM_MARKS: Final = 3
+"""Anthropic takes four in a request, and one is for the messages."""
+
 _CANNOT_BE_MARKED: Final = frozenset({"thinking", "redacted_thinking"})
 
 
@@ -22,7 +25,7 @@ def mark_stable_prefix(body: Json) -> Json:
         return body
     marked = dict(body)
     if body.get("system"):
-        marked["system"] = _marked(body["system"])
+        marked["system"] = _last_marked(body["system"])
     elif body.get("tools"):
         *first, last = body["tools"]
         marked["tools"] = [*first, {**last, "cache_control": dict(_MARK)}]
@@ -43,6 +46,16 @@ def is_marked(value: Any) -> bool:
         inner = (value.get(name) for name in ("system", "tools", "messages", "content"))
         return any(map(is_marked, inner))
     return isinstance(value, list) and any(map(is_marked, value))
+
+
+def _last_marked(system: str | list[Json]) -> str | list[Json]:
+    """Marks on the last blocks: the last may be a learned context, and what the client sent
+    before it has to be found again without it.
+    """
+    if isinstance(system, str):
+        return _marked(system)
+    first, last = system[:-_SYSTEM_MARKS], system[-_SYSTEM_MARKS:]
+    return [*first, *({**block, "cache_control": dict(_MARK)} for block in last)]
 
 
 def _marked(content: str | list[Json]) -> str | list[Json]:

@@ -6,11 +6,17 @@ later ones decide themselves (``adaptive``) and take an effort.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from forethought.router.dialects.base import Json, a_string, an_object, refused
+from forethought.router.dialects.claude import (
+    always_thinks,
+    budget_model,
+    takes_xhigh,
+    thinking_off,
+    thinks_by_default,
+)
 
 BUDGETS: Final[Mapping[str, int]] = {
     "minimal": 1024,
@@ -30,14 +36,10 @@ DEFAULT_ANSWER_TOKENS: Final = 8192
 """``max_tokens`` beside the budget where the client sets no limit: Anthropic requires one, and
 every model since Claude 3.5 takes this."""
 
-_BUDGET_MODELS: Final = re.compile(
-    r"claude-(instant|v?[123]\b|(opus|sonnet|haiku)-4(-[0-5])?(-\d{8}|@|:|$))"
-)
 
-
-def budget_model(model: str) -> bool:
-    """Whether ``model`` thinks within a budget, judged by its name."""
-    return _BUDGET_MODELS.search(model) is not None
+def least_thinking(model: str) -> int:
+    """Tokens that a short answer of ``model`` needs on top, since it thinks in any case."""
+    return BUDGETS["low"] if always_thinks(model) else 0
 
 
 def limited(
@@ -56,38 +58,55 @@ def limited(
     if limit is None:
         warnings.append("max_tokens: Anthropic requires it; it was not set")
     sent["max_tokens"] = DEFAULT_ANSWER_TOKENS if limit is None else limit
-    effort = body.get("reasoning_effort")
+    model, effort = str(body.get("model")), body.get("reasoning_effort")
     if effort is not None and effort != "none" and effort not in BUDGETS:
         raise refused("reasoning_effort", f"is none of none, {', '.join(BUDGETS)}")
+    room = 0  # to think, beside the answer
     if body.get("thinking") is not None:  # Anthropic's own word wins
         sent["thinking"] = thinking = an_object(body["thinking"], "thinking")
-        if limit is None and isinstance(thinking.get("budget_tokens"), int):
-            sent["max_tokens"] += thinking["budget_tokens"]
-    elif effort == "none":
-        sent["thinking"] = {"type": "disabled"}
-    elif effort is not None and not budget_model(str(body.get("model"))):
-        if effort == "minimal":
-            warnings.append("reasoning_effort: minimal became low")
-        level = "low" if effort == "minimal" else effort
+        budget = thinking.get("budget_tokens")
+        room = budget if isinstance(budget, int) else 0
+    elif effort == "none" and not always_thinks(model):
+        sent["thinking"] = {"type": thinking_off(model)}
+    elif effort is None:
+        room = BUDGETS["high"] if thinks_by_default(model) else 0
+    elif not budget_model(model):
+        level = _known_effort(effort, model, warnings)
+        room = BUDGETS[level]
         sent["thinking"] = {"type": "adaptive"}
         sent["output_config"] = {**sent.get("output_config", {}), "effort": level}
-    elif effort is not None and resumes_call:
+    elif resumes_call:
         warnings.append("reasoning_effort: left out after a tool call without its thinking")
-    elif effort is not None:
-        _budget(BUDGETS[effort], limit, sent, warnings)
-
-
-def _budget(budget: int, limit: int | None, sent: Json, warnings: list[str]) -> None:
-    """Think within ``budget``, and within the client's ``limit``, which counts thinking too."""
+    else:
+        room = _budget(BUDGETS[effort], limit, sent, warnings)
     if limit is None:
-        sent["max_tokens"] += budget
-    elif limit <= MIN_BUDGET:
+        sent["max_tokens"] += room
+
+
+def _known_effort(effort: str, model: str, warnings: list[str]) -> str:
+    """The effort nearest to ``effort`` that a model without budgets knows."""
+    if effort == "none":
+        warnings.append(f"reasoning_effort: none became low, {model} always thinks")
+        return "low"
+    if effort == "minimal":
+        warnings.append("reasoning_effort: minimal became low")
+        return "low"
+    if effort == "xhigh" and not takes_xhigh(model):
+        warnings.append(f"reasoning_effort: xhigh became high, {model} does not know it")
+        return "high"
+    return effort
+
+
+def _budget(budget: int, limit: int | None, sent: Json, warnings: list[str]) -> int:
+    """Think within ``budget``, and within the client's ``limit``, which counts thinking too."""
+    if limit is not None and limit <= MIN_BUDGET:
         warnings.append(f"reasoning_effort: left out, {limit} tokens leave no room to think")
-        return
-    elif limit <= budget:
+        return 0
+    if limit is not None and limit <= budget:
         budget = max(MIN_BUDGET, limit * 3 // 4)
         warnings.append(f"reasoning_effort: thinking is limited to {budget} tokens")
     sent["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    return budget
 
 
 def effort_of(body: Mapping[str, Any], warnings: list[str]) -> str | None:
@@ -101,7 +120,7 @@ def effort_of(body: Mapping[str, Any], warnings: list[str]) -> str | None:
         return None
     thinking = an_object(body["thinking"], "thinking")
     kind = thinking.get("type")
-    if kind == "disabled":
+    if kind in {"disabled", "between_tools"}:
         return "none"
     if kind == "enabled":
         budget = thinking.get("budget_tokens")
@@ -116,7 +135,11 @@ def effort_of(body: Mapping[str, Any], warnings: list[str]) -> str | None:
 def asks_thinking(body: Mapping[str, Any]) -> bool:
     """Whether a Messages request wants to be shown its thinking."""
     thinking = body.get("thinking")
-    return isinstance(thinking, dict) and thinking.get("type") not in {None, "disabled"}
+    return isinstance(thinking, dict) and thinking.get("type") not in {
+        None,
+        "between_tools",
+        "disabled",
+    }
 
 
 def _limit(body: Mapping[str, Any]) -> int | None:

@@ -15,6 +15,7 @@ from forethought.router.dialects.base import (
     refused,
 )
 from forethought.router.dialects.parts import blocks_of
+from forethought.router.dialects.sampling import sampled
 from forethought.router.dialects.thinking import limited
 from forethought.router.dialects.tools import (
     anthropic_choice,
@@ -44,7 +45,7 @@ _LEFT_OUT: Final = frozenset(
 _TRANSLATED: Final = frozenset(
     "max_completion_tokens max_tokens messages model n parallel_tool_calls reasoning_effort "
     "response_format safety_identifier service_tier stop stream stream_options temperature "
-    "thinking tool_choice tools user".split()
+    "thinking tool_choice tools top_k top_p user".split()
 )
 _TIERS: Final[Mapping[str, str]] = {
     "auto": "auto",
@@ -75,7 +76,8 @@ def to_anthropic(body: Mapping[str, Any]) -> Translated:
     sent |= {name: value for name, value in body.items() if name not in named}
     _form(body, sent)
     limited(body, sent, resumes_call=_resumes_call(body["messages"]), warnings=done.warnings)
-    _sampling(body, done)
+    sampled(body, sent, done.warnings)
+    _stops(body, done)
     _who_and_how(body, done)
     if body.get("stream"):
         sent["stream"] = True
@@ -117,7 +119,8 @@ def _messages(messages: Sequence[Json], done: Translated) -> None:
     if not turns:
         raise refused("messages", "needs a user message for Anthropic")
     if system:
-        done.body["system"] = _plain(system)
+        # Always a list: a learned context is one more block, and what is before it stays the same.
+        done.body["system"] = system
     done.body["messages"] = [{**turn, "content": _plain(turn["content"])} for turn in turns]
 
 
@@ -217,19 +220,8 @@ def _form(body: Mapping[str, Any], sent: Json) -> None:
         )
 
 
-def _sampling(body: Mapping[str, Any], done: Translated) -> None:
+def _stops(body: Mapping[str, Any], done: Translated) -> None:
     sent, warnings = done.body, done.warnings
-    temperature = body.get("temperature")
-    if temperature is not None:
-        if not isinstance(temperature, int | float) or isinstance(temperature, bool):
-            raise refused("temperature", "has to be a number")
-        thinks = (sent.get("thinking") or {}).get("type") in {"enabled", "adaptive"}
-        if thinks and temperature != 1:
-            warnings.append("temperature: left out, a thinking model takes none")
-        else:
-            if temperature > 1:
-                warnings.append("temperature: 1 is Anthropic's highest")
-            sent["temperature"] = min(1, temperature)
     stop = body.get("stop")
     if stop is not None:
         stops = [stop] if isinstance(stop, str) else stop
