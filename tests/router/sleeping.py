@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,7 +14,10 @@ from pathlib import Path
 from forethought.router.log import LogReader, LogWriter, Store
 from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import Context, LearnedContext, SleepLevel
+from forethought.router.sleep.calls import Ask
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
+from forethought.router.upstream import Upstream
+from forethought.router.upstream.openai import OpenAIUpstream
 from tests.router.log.factories import make_context
 
 LEVEL = SleepLevel(drafts=3)
@@ -59,13 +64,18 @@ def running_sleeper(
     *,
     sleep_store: Path | None = None,
     on_learned: Callable[[LearnedContext], None] | None = None,
+    upstream: Upstream | None = None,
+    settings: SleepSettings | None = None,
 ) -> Iterator[Sleeping]:
     with ExitStack() as stack:
         store = stack.enter_context(Store.open(str(folder / "log.sqlite")))
         writer = stack.enter_context(LogWriter(store))
         reader = LogReader(store)
         sleeper = Sleeper(
-            settings=SleepSettings(model="m", base_url=lambda: base_url, api_key="k"),
+            settings=settings or SleepSettings(model="m"),
+            ask=stack.enter_context(
+                asking(upstream or OpenAIUpstream(base_url, "k", max_retries=0))
+            ),
             system_database_url=f"sqlite:///{sleep_store or folder / 'sleep.sqlite'}",
             reader=reader,
             writer=writer,
@@ -75,6 +85,21 @@ def running_sleeper(
         stack.callback(sleeper.stop)
         sleeper.start()
         yield Sleeping(sleeper, reader, writer)
+
+
+@contextmanager
+def asking(upstream: Upstream) -> Iterator[Ask]:
+    """Calls of ``upstream`` in an event loop of their own, as the server has one."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield lambda body: asyncio.run_coroutine_threadsafe(upstream.complete(body, {}), loop)  # type: ignore[arg-type]
+    finally:
+        asyncio.run_coroutine_threadsafe(upstream.aclose(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 def wait_for(happened: Callable[[], bool], *, every_s: float = 0.01, at_most_s: float = 30) -> None:

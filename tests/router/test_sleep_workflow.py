@@ -10,13 +10,14 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from forethought.router.errors import StoreError
 from forethought.router.records import LearnedContext, Usage
-from forethought.router.sleep import workflow
+from forethought.router.sleep import calls
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
 from tests.fake_upstream import FakeUpstreamServer
 from tests.packages import REPOSITORY
@@ -146,7 +147,7 @@ def test_a_failed_sleep_says_so_and_is_taken_up_where_it_failed(
 def test_a_call_that_can_succeed_later_is_made_again(
     folder: Path, fake: FakeUpstreamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow, "WAITS_S", (0.01, 0.01))
+    monkeypatch.setattr(calls, "WAITS_S", (0.01, 0.01))
 
     def deaf(learned: LearnedContext) -> None:
         raise RuntimeError("nobody listens")
@@ -176,7 +177,8 @@ def test_a_store_that_cannot_be_used_is_named(
 
 def test_nothing_is_queued_before_the_start() -> None:
     sleeper = Sleeper(
-        settings=SleepSettings(model="m", base_url=str, api_key="k"),
+        settings=SleepSettings(model="m"),
+        ask=lambda _: Future(),
         system_database_url="sqlite:///unused",
         reader=None,  # type: ignore[arg-type]
         writer=None,  # type: ignore[arg-type]

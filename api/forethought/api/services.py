@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -23,6 +23,7 @@ from forethought.models.errors import ForethoughtError
 from forethought.models.features import FeatureExtractor
 from forethought.router import catalogue
 from forethought.router.decision import Decider
+from forethought.router.dialects.thinking import least_thinking
 from forethought.router.errors import ConfigError, UpstreamError
 from forethought.router.gateway import Gateway
 from forethought.router.known import KnownContexts
@@ -34,7 +35,7 @@ from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sleep.planner import SleepPlanner
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
 from forethought.router.turns import Serving, Turns
-from forethought.router.upstream import Upstream
+from forethought.router.upstream import Upstream, UpstreamReply
 from forethought.router.upstream.llamacpp import EmbeddedUpstream
 from forethought.router.upstream.openai import OpenAIUpstream, Timeouts
 
@@ -91,7 +92,9 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
         metrics.watch(writer)
         reader = LogReader(store)
         prices = await asyncio.to_thread(
-            PriceTable, {name: p.as_prices() for name, p in settings.prices.items()}
+            PriceTable,
+            {name: p.as_prices() for name, p in settings.prices.items()},
+            settings.tier_multipliers,
         )
         embedder = await asyncio.to_thread(_embedder)
         decider = Decider(
@@ -248,11 +251,6 @@ def _sleeper(
 ) -> Sleeper | None:
     if settings.sleep == "off":
         return None
-    if settings.speaks_anthropic:
-        log.warning(
-            "sleep is off: it asks in OpenAI's language, which this upstream does not speak"
-        )
-        return None
     if serving.model is None:
         log.warning("sleep is off: start the server with --model to say which model sleeps")
         return None
@@ -263,23 +261,28 @@ def _sleeper(
         with contextlib.suppress(RuntimeError):  # the loop was closed: the store has it
             loop.call_soon_threadsafe(contexts.learned, learned)
 
-    key = settings.upstream_api_key
-    remote_key = "none" if key is None else key.get_secret_value()
+    def ask(body: Mapping[str, Any]) -> Future[UpstreamReply]:
+        return asyncio.run_coroutine_threadsafe(_whole(upstream, body), loop)
+
     return Sleeper(
         settings=SleepSettings(
             model=serving.model,
-            base_url=lambda: upstream.base_url,
-            api_key=upstream.api_key if isinstance(upstream, EmbeddedUpstream) else remote_key,
             concurrency=settings.sleep_concurrency,
-            timeout_s=settings.upstream_timeout_s,
             provider_url=serving.provider_url,
+            fields={"reasoning_effort": "none"} if settings.speaks_anthropic else {},
+            thinking_tokens=least_thinking(serving.model) if settings.speaks_anthropic else 0,
         ),
+        ask=ask,
         system_database_url=f"sqlite:///{(settings.data_dir / 'sleep.sqlite').absolute()}",
         reader=reader,
         writer=writer,
         prices=prices,
         on_learned=on_learned,
     )
+
+
+async def _whole(upstream: Upstream, body: Mapping[str, Any]) -> UpstreamReply:
+    return await upstream.complete(body, {})
 
 
 def _embedder() -> Embedder:

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, wait
-from dataclasses import asdict, dataclass
-from threading import Event, Lock, Thread
-from typing import Any, Final, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import Any, Final
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowStatus
-from openai import APIStatusError, OpenAI, OpenAIError
-from openai.types.chat import ChatCompletion
 
-from forethought.router.errors import StoreError, UpstreamError
+from forethought.router.errors import StoreError
 from forethought.router.log import LogReader, LogWriter
 from forethought.router.pricing import PriceTable, cost
 from forethought.router.records import Context, LearnedContext, SleepLevel, Usage
 from forethought.router.sleep import prompts
+from forethought.router.sleep.calls import Ask, complete
 from forethought.router.sleep.writer import Call, Reply, estimated_tokens, write
 
 log = logging.getLogger(__name__)
@@ -32,9 +30,6 @@ QUEUE: Final = "forethought-sleep"
 WORKFLOW: Final = "forethought.sleep"
 VERSION: Final = f"sleep-{prompts.PROMPT_VERSION}"
 """DBOS's name for the code: fixed, so that an upgraded server finishes what the older one began."""
-
-WAITS_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Waits before a call is made again: about a minute, in which an upstream can restart."""
 
 STATUS: Final = {
     "PENDING": "running",
@@ -49,23 +44,31 @@ STATUS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SleepSettings:
-    """Where sleep's tokens come from, and how many sleeps run at once."""
+    """Which model sleeps, and how many sleeps run at once.
+
+    ``provider_url`` finds the model's prices. ``fields`` are more of a request's fields for
+    each call; ``thinking_tokens`` come on top of what an answer may have, for a model that
+    cannot but think first.
+    """
 
     model: str
-    base_url: Callable[[], str]
-    api_key: str
     concurrency: int = 1
-    timeout_s: float = 600.0
     provider_url: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    thinking_tokens: int = 0
 
 
 class Sleeper:
-    """Runs sleep workflows in this process. One a process: DBOS is a process-wide singleton."""
+    """Runs sleep workflows in this process. One a process: DBOS is a process-wide singleton.
+
+    ``ask`` begins the calls to the model, ``on_learned`` is told what was learned.
+    """
 
     def __init__(
         self,
         *,
         settings: SleepSettings,
+        ask: Ask,
         system_database_url: str,
         reader: LogReader,
         writer: LogWriter,
@@ -73,6 +76,7 @@ class Sleeper:
         on_learned: Callable[[LearnedContext], None] | None = None,
     ) -> None:
         self._settings = settings
+        self._ask = ask
         self._url = system_database_url
         self._reader = reader
         self._writer = writer
@@ -163,33 +167,34 @@ class Sleeper:
 
     def _sleep(self, context_id: str, text: str, drafts: int, rounds: int, version: int) -> str:
         level = SleepLevel(drafts=drafts, rounds=rounds)
-        model, stopping = self._settings.model, self._stopping
-        with OpenAI(
-            api_key=self._settings.api_key,
-            base_url=self._settings.base_url(),
-            timeout=self._settings.timeout_s,
-        ) as client:
+        settings, stopping = self._settings, self._stopping
+        costs: list[float | None] = []
 
-            def call(wanted: Call) -> Reply:
-                made = DBOS.run_step(
-                    {"name": wanted.label}, lambda: _complete(client, model, wanted, stopping)
-                )
-                return Reply(made["text"], Usage(**made["usage"]))
+        def call(wanted: Call) -> Reply:
+            body = _request(settings, wanted)
+            made = DBOS.run_step(
+                {"name": wanted.label}, lambda: complete(self._ask, body, wanted.label, stopping)
+            )
+            usage = Usage(**made["usage"])
+            # A call that an earlier version stored says nothing of its tier.
+            tier = made.get("service_tier")
+            prices = self._prices.lookup(settings.model, settings.provider_url, tier)
+            costs.append(cost(usage, prices))
+            return Reply(made["text"], usage)
 
-            written = write(text, level, call)
+        written = write(text, level, call)
         learned_id = f"lc_{context_id.removeprefix('ctx_')}_{level.name}_v{version}"
-        prices = self._prices.lookup(model, self._settings.provider_url)
         learned = LearnedContext(
             id=learned_id,
             context_id=context_id,
             version=version,
             level=level.name,
-            model=model,
+            model=settings.model,
             notes=written.notes,
             text=written.text,
             tokens=estimated_tokens(written.text),
             usage=written.usage,
-            cost_usd=cost(written.usage, prices),
+            cost_usd=_total(costs),
             created_at=time.time(),
             dropped=written.dropped,
         )
@@ -234,61 +239,18 @@ def _take_up(failed_id: str, workflow_id: str) -> str:
     return workflow_id
 
 
-def _complete(client: OpenAI, model: str, wanted: Call, stopping: Event) -> dict[str, Any]:
-    """One call, made again for about a minute where that can help, as a step's result."""
-    waits_s = iter(WAITS_S)
-    while True:
-        try:
-            return _unless_stopped(lambda: _completion(client, model, wanted), stopping)
-        except OpenAIError as error:
-            wait_s = next(waits_s, None)
-            if not _may_pass(error) or wait_s is None or stopping.wait(wait_s):
-                message = f"Sleep's call {wanted.label!r} failed: {error}"
-                raise UpstreamError(message) from error
-            log.warning("sleep's call %r is made again: %s", wanted.label, error)
+def _request(settings: SleepSettings, wanted: Call) -> dict[str, Any]:
+    return {
+        "model": settings.model,
+        "messages": list(wanted.messages),
+        "max_tokens": wanted.max_tokens + settings.thinking_tokens,
+        "temperature": wanted.temperature,
+        "seed": wanted.seed,
+        **settings.fields,
+    }
 
 
-def _unless_stopped(make: Callable[[], dict[str, Any]], stopping: Event) -> dict[str, Any]:
-    """What ``make`` returns. A stop does not wait for it: its thread ends with the process."""
-    made: Future[dict[str, Any]] = Future()
-
-    def run() -> None:
-        try:
-            made.set_result(make())
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            made.set_exception(error)
-
-    Thread(target=run, name="forethought-sleep-call", daemon=True).start()
-    while not stopping.is_set():
-        if wait([made], timeout=0.2).done:
-            return made.result()
-    raise UpstreamError("Sleep was stopped in mid-call.")
-
-
-def _may_pass(error: OpenAIError) -> bool:
-    """Whether the same call can succeed later."""
-    if isinstance(error, APIStatusError):
-        return error.status_code in {408, 409, 425, 429} or error.status_code >= 500
-    return True
-
-
-def _completion(client: OpenAI, model: str, wanted: Call) -> dict[str, Any]:
-    reply: Any = client.chat.completions.create(
-        model=model,
-        messages=cast("Any", wanted.messages),
-        max_tokens=wanted.max_tokens,
-        temperature=wanted.temperature,
-        seed=wanted.seed,
-    )
-    if not isinstance(reply, ChatCompletion) or not reply.choices:
-        raise OpenAIError("the reply is no chat completion")
-    used = reply.usage
-    read = used.prompt_tokens_details if used else None
-    written = used.completion_tokens_details if used else None
-    usage = Usage(
-        input_tokens=used.prompt_tokens if used else 0,
-        cached_tokens=(read.cached_tokens or 0) if read else 0,
-        output_tokens=used.completion_tokens if used else 0,
-        reasoning_tokens=(written.reasoning_tokens or 0) if written else 0,
-    )
-    return {"text": reply.choices[0].message.content or "", "usage": asdict(usage)}
+def _total(costs: Sequence[float | None]) -> float | None:
+    """The sum; None where one of them is unknown."""
+    known = [spent for spent in costs if spent is not None]
+    return sum(known) if len(known) == len(costs) else None
