@@ -300,6 +300,23 @@ def test_models_are_listed_as_openai_does(server: ApiServer, claude: FakeAnthrop
     assert listed[0].owned_by == "anthropic"
 
 
+def test_models_are_listed_as_anthropic_does(sdk: Anthropic, claude: FakeAnthropic) -> None:
+    made = "2025-10-01T00:00:00Z"
+    one = {"id": MODEL, "type": "model", "display_name": "Haiku", "created_at": made,
+           "lifecycle": "deprecated", "max_tokens": 64_000}  # fmt: skip
+    for _ in range(2):
+        claude.says({"data": [one], "has_more": False})
+    listed, auto = sdk.models.list().data
+    assert listed.to_dict(mode="json") == one
+    assert (auto.id, auto.type, auto.lifecycle) == ("forethought/auto", "model", "active")
+    assert sdk.models.retrieve(MODEL).display_name == "Haiku"
+    claude.says(OVERLOADED, 529, retry_after_ms="10")
+    claude.says(OVERLOADED, 529, retry_after_ms="10")
+    with pytest.raises(anthropic.APIStatusError) as raised:
+        sdk.models.list()
+    assert (raised.value.status_code, raised.value.type) == (529, "overloaded_error")
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

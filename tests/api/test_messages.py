@@ -300,3 +300,34 @@ def test_a_client_that_hangs_up_ends_the_call_upstream(
     assert logged.outcome.status == "cancelled"
     while fake.disconnects == before:
         time.sleep(0.01)
+
+
+def test_models_are_listed_in_pages(claude: Anthropic, server: ApiServer) -> None:
+    names = [one.id for one in server.openai.models.list().data]
+    assert len(names) > 1
+    assert names[-1] == "forethought/auto"
+    assert [one.id for one in claude.models.list().data] == names
+    first = claude.models.list(limit=1)
+    assert (first.first_id, first.last_id, first.has_more) == (names[0], names[0], True)
+    assert [one.id for one in claude.models.list(limit=1)] == names  # from page to page
+    last = claude.models.list(before_id=names[-1], limit=1)
+    assert [one.id for one in last.data] == [names[-2]]
+    one = claude.models.retrieve("forethought/auto")
+    assert (one.id, one.display_name) == ("forethought/auto", "forethought/auto")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind"),
+    [
+        pytest.param("/v1/models/none", 404, "not_found_error", id="unknown model"),
+        pytest.param("/v1/models?after_id=none", 400, "invalid_request_error", id="unknown id"),
+        pytest.param("/v1/models?limit=0", 400, "invalid_request_error", id="no page"),
+    ],
+)
+def test_models_fail_in_anthropics_shape(
+    server: ApiServer, path: str, status: int, kind: str
+) -> None:
+    reply = server.http.get(path, headers={"x-api-key": KEY, "anthropic-version": "2023-06-01"})
+    assert (reply.status_code, reply.json()["error"]["type"]) == (status, kind)
+    assert reply.headers["request-id"]
+    assert "code" in server.http.get("/v1/models/none").json()["error"]

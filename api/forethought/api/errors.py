@@ -1,7 +1,7 @@
 """Every error as the route's clients expect it.
 
-OpenAI's: ``{"error": {message, type, param, code}}``. Anthropic's, below ``/v1/messages``:
-``{"type": "error", "error": {type, message}}``.
+OpenAI's: ``{"error": {message, type, param, code}}``. Anthropic's, below ``/v1/messages``
+and for its clients who list models: ``{"type": "error", "error": {type, message}}``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 MESSAGES: Final = "/v1/messages"
 """Below this path clients are Anthropic's."""
 
+MODELS: Final = "/v1/models"
+"""Below this path they are who name a version of Anthropic's API."""
+
 
 def install(app: FastAPI) -> None:
     """Answer every exception that is meant for the client in OpenAI's shape."""
@@ -47,6 +50,8 @@ def invalid(error: ValidationError | RequestValidationError) -> InvalidRequest:
 def speaks_anthropic(scope: Scope) -> bool:
     """Whether a request's client expects Anthropic's shapes."""
     path: str = scope.get("path", "")
+    if path == MODELS or path.startswith(f"{MODELS}/"):
+        return any(name == b"anthropic-version" for name, _ in scope["headers"])
     return path == MESSAGES or path.startswith(f"{MESSAGES}/")
 
 

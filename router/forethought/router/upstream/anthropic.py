@@ -191,12 +191,13 @@ class AnthropicUpstream:
             return self._reply(response, response.content, [])
         data = [
             {
-                "id": one.get("id"),
+                **one,  # what only Anthropic says of a model, for its own clients
                 "object": "model",
                 "created": _seconds(one.get("created_at")),
                 "owned_by": "anthropic",
             }
             for one in listed.get("data") or ()
+            if isinstance(one, dict)
         ]
         return UpstreamReply(response.status_code, _JSON, _bytes({"object": "list", "data": data}))
 
