@@ -33,6 +33,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: Json
+    raw: bytes
 
 
 class FakeAnthropic(AbstractContextManager["FakeAnthropic"]):
@@ -77,14 +78,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("content-length", 0)))
-        self._answer(json.loads(raw))
+        self._answer(raw)
 
     def do_GET(self) -> None:
-        self._answer({})
+        self._answer(b"")
 
-    def _answer(self, body: Json) -> None:
+    def _answer(self, raw: bytes) -> None:
+        body: Json = json.loads(raw or b"{}")
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.fake.requests.append(Received(self.path, headers, body))
+        self.fake.requests.append(Received(self.path, headers, body, raw))
         reply = self.fake.replies.popleft()
         self.send_response(reply.status)
         sent = {"request-id": "req_fake", **reply.headers, "transfer-encoding": "chunked"}

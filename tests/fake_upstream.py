@@ -55,6 +55,7 @@ class ReceivedRequest:
     path: str
     headers: Mapping[str, str]
     body: Body
+    raw: bytes
 
 
 class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
@@ -134,7 +135,7 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             more = message.get("more_body", False)
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         body: Body = json.loads(raw) if raw else {}
-        self.requests.append(ReceivedRequest(scope["method"], scope["path"], headers, body))
+        self.requests.append(ReceivedRequest(scope["method"], scope["path"], headers, body, raw))
         if scope["path"].endswith("/models"):
             data = [{"id": m, "object": "model", "owned_by": "fake"} for m in self._models]
             await _send_json(send, 200, {"object": "list", "data": data})

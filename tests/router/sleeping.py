@@ -94,7 +94,7 @@ def asking(upstream: Upstream) -> Iterator[Ask]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield lambda body: asyncio.run_coroutine_threadsafe(upstream.complete(body, {}), loop)  # type: ignore[arg-type]
+        yield lambda body: asyncio.run_coroutine_threadsafe(upstream.complete(body, {}), loop)
     finally:
         asyncio.run_coroutine_threadsafe(upstream.aclose(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)

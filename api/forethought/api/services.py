@@ -17,11 +17,11 @@ import httpx2
 
 from forethought.api.metrics import Metrics
 from forethought.api.policy import PolicyWatcher
-from forethought.api.settings import DEFAULT_MODEL, Settings
+from forethought.api.settings import Settings
+from forethought.api.upstreams import model_alias, upstream_of
 from forethought.models.embedding import Embedder, HashEmbedder, WordLlamaEmbedder
 from forethought.models.errors import ForethoughtError
 from forethought.models.features import FeatureExtractor
-from forethought.router import catalogue
 from forethought.router.decision import Decider
 from forethought.router.dialects.thinking import least_thinking
 from forethought.router.errors import ConfigError, UpstreamError
@@ -36,8 +36,6 @@ from forethought.router.sleep.planner import SleepPlanner
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
 from forethought.router.turns import Serving, Turns
 from forethought.router.upstream import Upstream, UpstreamReply
-from forethought.router.upstream.llamacpp import EmbeddedUpstream
-from forethought.router.upstream.openai import OpenAIUpstream, Timeouts
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +78,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
     """
     async with AsyncExitStack() as stack:
         _make_data_dir(settings.data_dir)
-        upstream = _upstream(settings)
+        upstream = upstream_of(settings)
         stack.push_async_callback(upstream.aclose)
         starting = asyncio.create_task(upstream.start())
         stack.push_async_callback(_cancelled, starting)  # it loads while the rest is opened
@@ -170,47 +168,6 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             planner=planner,
             sleeper=sleeper,
         )
-
-
-def model_alias(settings: Settings) -> str:
-    """The embedded model's name for clients: the catalogue's, or that of its file."""
-    name = settings.model or DEFAULT_MODEL
-    return name if name in catalogue.MODELS else Path(name).stem
-
-
-def _upstream(settings: Settings) -> Upstream:
-    timeouts = Timeouts(
-        connect_s=settings.upstream_connect_timeout_s, read_s=settings.upstream_timeout_s
-    )
-    if settings.upstream_base_url is not None:
-        secret = settings.upstream_api_key
-        key = None if secret is None else secret.get_secret_value()
-        if settings.speaks_anthropic:
-            # Its SDK takes a second and 37 MB, which no other upstream needs.
-            from forethought.router.upstream.anthropic import AnthropicUpstream  # noqa: PLC0415
-
-            return AnthropicUpstream(
-                settings.upstream_base_url,
-                key,
-                timeouts=timeouts,
-                max_retries=settings.upstream_max_retries,
-                mark_prefix=settings.upstream_cache_prefix,
-            )
-        return OpenAIUpstream(
-            settings.upstream_base_url,
-            key,
-            timeouts=timeouts,
-            max_retries=settings.upstream_max_retries,
-        )
-    return EmbeddedUpstream(
-        catalogue.resolve(settings.model or DEFAULT_MODEL),
-        alias=model_alias(settings),
-        n_ctx=settings.n_ctx,
-        parallel=settings.parallel,
-        threads=settings.threads,
-        log_path=settings.data_dir / "llamacpp.log",
-        timeouts=timeouts,
-    )
 
 
 async def _serving(settings: Settings, upstream: Upstream) -> Serving:

@@ -292,7 +292,8 @@ def test_marks_go_where_the_prefix_ends_unless_the_client_set_its_own() -> None:
         {"role": "assistant", "content": [{"type": "text", "text": "2"}]},
         {"role": "user", "content": "3"},
     ]
-    body = {"model": "m", "system": "Be kind.", "tools": [{"name": "t"}], "messages": turns}
+    system = [{"type": "text", "text": "Be kind."}]
+    body = {"model": "m", "system": system, "tools": [{"name": "t"}], "messages": turns}
     marked = mark_stable_prefix(body)
     assert marked["system"] == [{"type": "text", "text": "Be kind.", "cache_control": MARK}]
     assert marked["messages"][1]["content"][-1]["cache_control"] == MARK

@@ -19,10 +19,15 @@ MAX_HEADER: Final = 1000
 
 @dataclass(slots=True)
 class Translated:
-    """A translated request, and what of it was changed or left out, in plain words."""
+    """A translated request, and what of it was changed or left out, in plain words.
+
+    ``asked`` is how many blocks at the end of the last turn are the query alone, where that
+    turn holds more (a document before it, for instance); 0 where it does not.
+    """
 
     body: Json
     warnings: list[str] = field(default_factory=list)
+    asked: int = 0
 
 
 def refused(param: str, why: str, remedy: str | None = None) -> InvalidRequest:

@@ -10,26 +10,34 @@ from typing import Any, Final
 from forethought.router.dialects.base import Json
 
 _MARK: Final = {"type": "ephemeral"}
-_SYSTEM_MARKS: Final = 3
-"""Anthropic takes four in a request, and one is for the messages."""
+_MAX_MARKS: Final = 4
+"""Anthropic takes no more in a request."""
 
 _CANNOT_BE_MARKED: Final = frozenset({"thinking", "redacted_thinking"})
 
 
-def mark_stable_prefix(body: Json) -> Json:
-    """A Messages request with marks after its tools and system, and before its last user turn.
+def mark_stable_prefix(body: Json, asked: int = 0) -> Json:
+    """A Messages request with marks after its tools and system, and before its query.
 
+    ``asked`` is how many blocks of the last turn are the query, where that turn holds more.
     ``body`` is not changed. It comes back as it is where it has marks, or nothing is stable.
     """
     if is_marked(body):
         return body
     marked = dict(body)
+    in_turn = 2 if asked else 0
+    left = _MAX_MARKS - in_turn - 1  # one is for the turn before the last
     if body.get("system"):
-        marked["system"] = _last_marked(body["system"])
+        marked["system"] = _last_marked(body["system"], left)
     elif body.get("tools"):
         *first, last = body["tools"]
         marked["tools"] = [*first, {**last, "cache_control": dict(_MARK)}]
     messages = list(body["messages"])
+    if asked:
+        turn = messages[-1]
+        before, query = turn["content"][:-asked], turn["content"][-asked:]
+        messages[-1] = {**turn, "content": [*_last_marked(before, in_turn), *query]}
+        marked["messages"] = messages
     if len(messages) > 1:
         before = messages[-2]
         content = _marked(before["content"])
@@ -48,13 +56,11 @@ def is_marked(value: Any) -> bool:
     return isinstance(value, list) and any(map(is_marked, value))
 
 
-def _last_marked(system: str | list[Json]) -> str | list[Json]:
+def _last_marked(blocks: list[Json], marks: int) -> list[Json]:
     """Marks on the last blocks: the last may be a learned context, and what the client sent
     before it has to be found again without it.
     """
-    if isinstance(system, str):
-        return _marked(system)
-    first, last = system[:-_SYSTEM_MARKS], system[-_SYSTEM_MARKS:]
+    first, last = blocks[:-marks], blocks[-marks:]
     return [*first, *({**block, "cache_control": dict(_MARK)} for block in last)]
 
 

@@ -1,4 +1,4 @@
-"""The list of models as Anthropic's clients expect it, in pages."""
+"""The list of models: Anthropic's as OpenAI's, and as Anthropic's clients expect it, in pages."""
 
 from __future__ import annotations
 
@@ -13,6 +13,21 @@ MAX_LIMIT: Final = 1000
 """Anthropic's own."""
 
 _OPENAIS: Final = frozenset({"object", "created", "owned_by"})
+
+
+def openai_models(listed: Mapping[str, Any]) -> Json:
+    """Anthropic's list as OpenAI's; what only Anthropic says of a model stays beside it."""
+    models = [
+        {
+            **model,
+            "object": "model",
+            "created": _seconds(model.get("created_at")),
+            "owned_by": "anthropic",
+        }
+        for model in listed.get("data") or ()
+        if isinstance(model, dict)
+    ]
+    return {"object": "list", "data": models}
 
 
 def anthropic_model(model: Mapping[str, Any]) -> Json:
@@ -68,6 +83,13 @@ def _limit(text: str | None) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MAX_LIMIT:
         raise refused("limit", f"has to be a number from 1 to {MAX_LIMIT}")
     return int(text)
+
+
+def _seconds(when: Any) -> int:
+    try:
+        return int(datetime.fromisoformat(when).timestamp())
+    except (TypeError, ValueError):
+        return 0
 
 
 def _when(created: Any) -> str:

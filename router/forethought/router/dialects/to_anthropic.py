@@ -114,6 +114,8 @@ def _messages(messages: Sequence[Json], done: Translated) -> None:
             done.warnings.append(f"{param}.name: left out")
         if blocks:
             _append(turns, role, blocks)
+            merged = message["role"] == "user" and len(turns[-1]["content"]) > len(blocks)
+            done.asked = len(blocks) if merged else 0
         else:
             done.warnings.append(f"{param}: an empty message is left out")
     if not turns:

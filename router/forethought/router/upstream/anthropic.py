@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any, Final
 
 import httpx2
@@ -27,6 +26,7 @@ from forethought.router.dialects.base import Translated, warning_header
 from forethought.router.dialects.caching import mark_stable_prefix
 from forethought.router.dialects.events_to_chunks import EventsToChunks
 from forethought.router.dialects.faults import openai_fault, parsed
+from forethought.router.dialects.models import openai_models
 from forethought.router.dialects.replies import chat_completion
 from forethought.router.dialects.to_anthropic import to_anthropic
 from forethought.router.errors import (
@@ -189,17 +189,7 @@ class AnthropicUpstream:
         listed = parsed(response.content)
         if response.status_code >= 400 or not isinstance(listed, dict):
             return self._reply(response, response.content, [])
-        data = [
-            {
-                **one,  # what only Anthropic says of a model, for its own clients
-                "object": "model",
-                "created": _seconds(one.get("created_at")),
-                "owned_by": "anthropic",
-            }
-            for one in listed.get("data") or ()
-            if isinstance(one, dict)
-        ]
-        return UpstreamReply(response.status_code, _JSON, _bytes({"object": "list", "data": data}))
+        return UpstreamReply(response.status_code, _JSON, _bytes(openai_models(listed)))
 
     async def _post(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str | Omit]
@@ -216,7 +206,7 @@ class AnthropicUpstream:
     def _translated(self, body: Mapping[str, Any]) -> Translated:
         done = to_anthropic(body)
         if self._mark_prefix:
-            done.body = mark_stable_prefix(done.body)
+            done.body = mark_stable_prefix(done.body, done.asked)
         return done
 
     def _reply(self, response: httpx2.Response, read: bytes, warnings: list[str]) -> UpstreamReply:
@@ -303,13 +293,6 @@ def _refusal(error: InvalidRequest) -> UpstreamReply:
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
-
-
-def _seconds(when: Any) -> int:
-    try:
-        return int(datetime.fromisoformat(when).timestamp())
-    except (TypeError, ValueError):
-        return 0
 
 
 def _bytes(content: Any) -> bytes:
