@@ -16,6 +16,8 @@ from tests.api.server import KEY, ApiServer
 from tests.fake_anthropic import RESET, FakeAnthropic, block, ended, event, message, started, text
 
 MODEL = "claude-haiku-4-5"
+COST_USD = (5 * 1.0 + 20 * 1.25 + 100 * 0.1 + 9 * 5.0) / 1e6
+"""The fake's tokens (fresh, written, read, output) at the model's list prices."""
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Grüße"}]
 WEATHER = {"name": "weather", "input_schema": {"type": "object", "properties": {}}}
 THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "sig"}
@@ -90,7 +92,9 @@ def test_a_chat_completion_by_claude(server: ApiServer, claude: FakeAnthropic) -
     outcome = server.logged_as(raw.headers["x-forethought-decision"]).outcome
     assert outcome is not None
     assert (outcome.usage.input_tokens, outcome.usage.cached_tokens) == (125, 100)
-    assert outcome.usage.reasoning_tokens == 4
+    assert (outcome.usage.cache_write_tokens, outcome.usage.reasoning_tokens) == (20, 4)
+    assert outcome.service_tier == "default"
+    assert outcome.cost_usd == pytest.approx(COST_USD)
 
 
 def test_a_chat_stream_by_claude(server: ApiServer, claude: FakeAnthropic) -> None:
@@ -113,6 +117,10 @@ def test_a_chat_stream_by_claude(server: ApiServer, claude: FakeAnthropic) -> No
     assert said[-2]["choices"][0]["finish_reason"] == "tool_calls"
     assert (said[-1]["choices"], said[-1]["usage"]["prompt_tokens"]) == ([], 125)
     assert reply.text.endswith("data: [DONE]\n\n")
+    outcome = server.logged(reply).outcome
+    assert outcome is not None
+    assert outcome.service_tier == "default"
+    assert outcome.cost_usd == pytest.approx(COST_USD)
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,9 @@ def test_an_error_in_the_stream_is_seen() -> None:
     passed(reader, error_event(UpstreamError("It broke off.", remedy="Try again.")))
     assert reader.seen.error == "It broke off. Try again."
     assert reader.seen.ended
+
+
+def test_the_tier_that_a_stream_names_is_seen() -> None:
+    reader = ChunkReader(hide_usage=False)
+    reader.feed(b'data: {"choices": [], "service_tier": "flex"}\n\ndata: {"choices": []}\n\n')
+    assert reader.seen.service_tier == "flex"
