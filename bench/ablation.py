@@ -3,7 +3,7 @@
 No model is called: the drafts are those recorded. Two figures on the same questions: *covered*,
 the share whose gold answer is among the notes, and *found*, the share whose most similar note
 (by embedding) has the gold answer, which stands for what a reader at low effort takes from them.
-Only contexts with recorded programs count.
+Only contexts with recorded programs count, and data sets with ten of them or more.
 
 Needs: bench/recorded/sleep_calls.parquet (ships with the repository).
 Takes: under a minute.
@@ -30,6 +30,8 @@ from forethought.router.sleep import notes as texts
 from forethought.router.sleep import programs
 from forethought.router.sleep.prompts import PROMPT_VERSION
 from forethought.router.sleep.writer import code_of, estimated_tokens
+
+MIN_CONTEXTS = 10
 
 Merge = Callable[[Sequence[str], str], list[Note]]
 """From drafts (replies of the model) and the context to notes."""
@@ -58,6 +60,31 @@ def majority(drafts: Sequence[str], text: str) -> list[Note]:
     return programs.agree(runs, min_confidence=0.5)[0]
 
 
+Shorten = Callable[[Sequence[Note]], Sequence[Note]]
+"""From notes to those that fit the limit of a learned context."""
+
+
+def shortened(notes: Sequence[Note]) -> Sequence[Note]:
+    return texts.within_limit(notes, estimated_tokens)[0]
+
+
+def whole_notes_only(notes: Sequence[Note]) -> Sequence[Note]:
+    """A note stays with its derivation or goes with it, the least trusted first."""
+    kept = list(notes)
+    while estimated_tokens(texts.render(kept)) > texts.MAX_TOKENS:
+        kept.remove(min(reversed(kept), key=lambda note: note.confidence))
+    return kept
+
+
+def never_shortened(notes: Sequence[Note]) -> Sequence[Note]:
+    return notes
+
+
+SHORTENED: Mapping[str, Shorten] = {
+    "derivations go first": shortened,
+    "whole notes go": whole_notes_only,
+    "no limit": never_shortened,
+}
 MERGES: Mapping[str, Merge] = {
     "as shipped": as_shipped,
     "numbers from nowhere believed": ungrounded,
@@ -115,23 +142,28 @@ def main() -> None:
     )
     parser.add_argument("--recorded", type=Path, default=RECORDED)
     parser.add_argument("--model", default="qwen2.5-coder-1.5b")
+    parser.add_argument("--split", default="train", help="prompts were tuned on train contexts")
     parser.add_argument("--queries", type=int, default=4)
     args = parser.parse_args()
 
     calls = pq.read_table(
-        args.recorded / "sleep_calls.parquet", filters=[("model", "=", args.model)]
+        args.recorded / "sleep_calls.parquet",
+        filters=[("model", "=", args.model), ("split", "=", args.split)],
     ).to_pylist()
     drafts = draft_replies(calls)
     contexts = golds(DATASETS)
     scorer = Scorer(contexts, args.queries)
     figures: dict[str, float] = {}
 
-    def line(name: str, variant: str, k: int, merge: Merge, ids: Sequence[str]) -> None:
+    def line(
+        name: str, variant: str, k: int, merge: Merge, ids: Sequence[str],
+        shorten: Shorten = shortened,
+    ) -> None:  # fmt: skip
         scores, n_notes, tokens = [], [], []
         for context_id in ids:
             text = scorer.text(context_id)
             notes = merge(drafts[variant, context_id][:k], text)
-            notes = list(texts.within_limit(notes, estimated_tokens)[0])
+            notes = list(shorten(notes))
             n_notes.append(len(notes))
             tokens.append(estimated_tokens(texts.render(notes)))
             scores += scorer.score(context_id, notes)
@@ -162,7 +194,7 @@ def main() -> None:
                         line(f"{dataset} prompts {v}", v, k, as_shipped, both)
         most = max((k for k in (1, 3, 6, 10) if of(PROMPT_VERSION, k)), default=0)
         same = of(PROMPT_VERSION, most)
-        if most:
+        if len(same) >= MIN_CONTEXTS:
             table(f"{dataset}: more drafts")
             for k in (k for k in (1, 2, 3, 4, 6, 8, 10) if k <= most):
                 line(f"{dataset} drafts", PROMPT_VERSION, k, as_shipped, same)
@@ -170,6 +202,10 @@ def main() -> None:
             for name, merge in MERGES.items():
                 for k in sorted({min(3, most), most}):
                     line(f"{dataset} {name}"[:36], PROMPT_VERSION, k, merge, same)
+            table(f"{dataset}: text over {texts.MAX_TOKENS} tokens")
+            for name, shorten in SHORTENED.items():
+                for k in sorted({min(3, most), most}):
+                    line(f"{dataset} {name}", PROMPT_VERSION, k, as_shipped, same, shorten)
     print(json.dumps({"bench": "ablation", "figures": figures, "targets": {}}))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -128,20 +129,35 @@ def test_the_least_trusted_notes_go_first_when_the_text_is_too_long() -> None:
     assert within_limit(notes, len, 10_000) == (tuple(notes), 0)
 
 
+def test_derivations_go_before_notes_the_least_trusted_first() -> None:
+    notes = [replace(note(name, c), derivation="x = 1 + 1") for name, c in [("a", 0.5), ("b", 1.0)]]
+    kept, dropped = within_limit(notes, len, len(render(notes)) - 1)
+    assert ([n.derivation for n in kept], dropped) == ([None, "x = 1 + 1"], 0)
+    bare = [replace(n, derivation=None) for n in notes]
+    assert within_limit(notes, len, len(render(bare))) == (tuple(bare), 0)
+    assert within_limit(notes, len, len(render(bare)) - 1) == ((bare[1],), 1)
+
+
 @settings(deadline=None)
 @given(
-    confidences=st.lists(st.sampled_from([0.25, 0.5, 1.0]), max_size=8), limit=st.integers(0, 400)
+    trust=st.lists(
+        st.tuples(st.sampled_from([0.25, 0.5, 1.0]), st.sampled_from([None, "x = 1 + 1"])),
+        max_size=8,
+    ),
+    limit=st.integers(0, 500),
 )
 def test_the_token_limit_holds_and_nothing_better_than_what_stayed_is_dropped(
-    confidences: list[float], limit: int
+    trust: list[tuple[float, str | None]], limit: int
 ) -> None:
-    notes = [note(f"note {i}", c) for i, c in enumerate(confidences)]
+    notes = [replace(note(f"note {i}", c), derivation=d) for i, (c, d) in enumerate(trust)]
     kept, dropped = within_limit(notes, len, limit)
     assert len(render(kept)) <= limit or not kept
     assert len(kept) + dropped == len(notes)
-    assert list(kept) == [n for n in notes if n in kept]
-    gone = [n.confidence for n in notes if n not in kept]
+    names = [n.text for n in kept]
+    assert names == [n.text for n in notes if n.text in names]
+    gone = [n.confidence for n in notes if n.text not in names]
     assert not gone or not kept or max(gone) <= min(n.confidence for n in kept)
+    assert not gone or all(n.derivation is None for n in kept)
 
 
 def test_notes_are_rendered_with_answer_and_derivation() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from forethought.router.grading import normalize, token_f1
@@ -84,11 +85,27 @@ def checked_pairs(
 def within_limit(
     notes: Sequence[Note], count: Callable[[str], int], limit: int = MAX_TOKENS
 ) -> tuple[tuple[Note, ...], int]:
-    """Drop the least trusted notes until the text fits; returns the rest and how many went."""
-    kept = list(notes)
-    while kept and count(render(kept)) > limit:
-        kept.remove(min(reversed(kept), key=lambda note: note.confidence))
-    return tuple(kept), len(notes) - len(kept)
+    """Shorten notes until their text has at most ``limit`` tokens, as ``count`` counts them.
+
+    Derivations go first, then whole notes, the least trusted before the others and of equals the
+    last: on the same tokens, more answers serve more questions than fewer with their derivation
+    (``bench/ablation.py``). Returns the rest and how many notes went.
+    """
+    least_trusted_first = sorted(range(len(notes)), key=lambda at: (notes[at].confidence, -at))
+    kept = dict(enumerate(notes))
+
+    def fits() -> bool:
+        return count(render(list(kept.values()))) <= limit
+
+    for at in least_trusted_first:
+        if fits():
+            break
+        kept[at] = replace(kept[at], derivation=None)
+    for at in least_trusted_first:
+        if fits():
+            break
+        del kept[at]
+    return tuple(kept.values()), len(notes) - len(kept)
 
 
 def render(notes: Sequence[Note]) -> str:
