@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor, HistoryFacts, RequestFacts
 from forethought.router.decision import artefact_facts
 from forethought.router.sleep.prompts import PROMPT_VERSION
+from forethought.training.dataset import Dataset
+from forethought.training.recorded import read_recorded
 
 MAIN_LEVEL = "k3r1"
 
@@ -78,9 +81,24 @@ def training_rows(
             seen_at.append(main_level)
         for level in seen_at:
             yield {
-                "kind": "answer", "features": features(answer, level), "seen_at": level,
+                "kind": "answer", "features": features(answer, level), "level": answer["level"],
+                "seen_at": level,
                 **{k: answer[k] for k in (
                     "context_id", "query_id", "dataset", "split", "strategy", "model", "quality",
                     "input_tokens", "cached_tokens", "output_tokens", "latency_ms",
                 )},
             }  # fmt: skip
+
+
+def read_training(
+    recorded: Path, datasets: Path, *, model: str, main_level: str = MAIN_LEVEL
+) -> tuple[Dataset, list[Row]]:
+    """What ``training_rows`` yields as the dataset that is trained on, and the rows beside it.
+
+    Row i of the dataset is row i of the list, which also names data set, split and level.
+    """
+    rows = list(training_rows(recorded, datasets, model=model, main_level=main_level))
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Path(folder) / f"{model}.jsonl"
+        lines.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return read_recorded(lines), rows

@@ -1,0 +1,269 @@
+"""Does the predictor know which queries sleep serves? Held-out contexts, beside simple rules.
+
+Two questions, as the router asks them. *Before sleep*, of the context alone: how often will
+``learned:low`` be right (the predictability model)? *When the query has come* and the notes are
+there: will it be right, and what does it gain over the same effort without notes (the outcome
+model)? Fitted on the train contexts, judged on the others; then on two data sets, judged on all
+of the third.
+
+Needs: bench/recorded/*.parquet (ship with the repository).
+Takes: a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.journal import Row
+from bench.judging import Judgement, judge
+from bench.layout import table
+from bench.publish import DATASETS, RECORDED, golds
+from bench.recorder import NO_SLEEP, context_messages
+from bench.recordings import HELD_OUT, Floats
+from bench.training_rows import MAIN_LEVEL, read_training
+from forethought.models.bundle import PolicyBundle
+from forethought.models.embedding import WordLlamaEmbedder
+from forethought.models.features import matrix
+from forethought.router.sleep.writer import is_quantitative
+from forethought.training.dataset import Dataset
+from forethought.training.fit import fit_bundle
+
+Flags = NDArray[np.bool_]
+LEARNED: Final = "learned:low"
+SAME_EFFORT: Final = "effort:low"
+NEIGHBOURS: Final = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The rows of one model as the predictor sees them, and what the simple rules see.
+
+    One entry a learned answer, n of them; ``learned`` are their places in ``dataset``.
+    ``same_effort`` is the quality that the same effort had without notes, ``direct`` that of a
+    plain answer; ``context_vectors`` and ``query_vectors`` are embeddings of shape (n, dim).
+    """
+
+    dataset: Dataset
+    learned: NDArray[np.intp]
+    names: NDArray[np.str_]
+    splits: NDArray[np.str_]
+    levels: NDArray[np.str_]
+    same_effort: Floats
+    direct: Floats
+    context_vectors: Floats
+    query_vectors: Floats
+    quantitative: Flags
+    lengths: Floats
+
+    @property
+    def quality(self) -> Floats:
+        return np.asarray(self.dataset.quality[self.learned])
+
+    @property
+    def groups(self) -> list[str]:
+        return [self.dataset.groups[i] for i in self.learned.tolist()]
+
+    def rows(self, chosen: Flags) -> list[Mapping[str, float]]:
+        return [self.dataset.rows[i] for i in self.learned[chosen].tolist()]
+
+
+def read_material(recorded: Path, datasets: Path, model: str) -> Material:
+    """Read the recorded rows of ``model``; one entry a greedy answer of ``learned:low``."""
+    dataset, rows = read_training(recorded, datasets, model=model)
+    without = {
+        (row["query_id"], row["strategy"]): row["quality"] for row in rows
+        if row["level"] == row["seen_at"] == NO_SLEEP
+    }  # fmt: skip
+    learned = np.array([i for i, row in enumerate(rows) if row["strategy"] == LEARNED])
+    own: list[Row] = [rows[i] for i in learned.tolist()]
+    contexts = golds(datasets)
+    embedder = WordLlamaEmbedder().load()
+    texts = {
+        c: context_messages(contexts[c][0])[0]["content"] for c in {r["context_id"] for r in own}
+    }
+    queries = [contexts[r["context_id"]][1][r["query_id"]]["query"] for r in own]
+    vectors = dict(zip(texts, embedder.embed(list(texts.values())), strict=True))
+    return Material(
+        dataset=dataset,
+        learned=learned,
+        names=np.array([row["dataset"] for row in own]),
+        splits=np.array([row["split"] for row in own]),
+        levels=np.array([row["level"] for row in own]),
+        same_effort=np.array([without[row["query_id"], SAME_EFFORT] for row in own], float),
+        direct=np.array([without[row["query_id"], "direct"] for row in own], float),
+        context_vectors=np.array([vectors[row["context_id"]] for row in own], float),
+        query_vectors=np.array(embedder.embed(queries), float),
+        quantitative=np.array([is_quantitative(texts[row["context_id"]]) for row in own]),
+        lengths=np.array([len(texts[row["context_id"]]) for row in own], float),
+    )
+
+
+def fit(material: Material, seen: Flags, seed: int) -> PolicyBundle:
+    """A bundle fitted on the contexts of the learned rows that ``seen`` marks, and no others."""
+    contexts = {g for g, s in zip(material.groups, seen.tolist(), strict=True) if s}
+    held_out = np.array([group not in contexts for group in material.dataset.groups])
+    return fit_bundle(replace(material.dataset, held_out=held_out), seed=seed, init=None)
+
+
+def before_sleep(
+    material: Material, bundle: PolicyBundle, seen: Flags, asked: Flags
+) -> dict[str, Floats]:
+    """Predictions of the quality of ``learned:low`` from the context alone, by predictor."""
+    y = material.quality
+    main = seen & (material.levels == MAIN_LEVEL)
+    own = bundle.predictability.predict(material.rows(asked)).mean
+    return {
+        "predictability": own,
+        "kind and length": by_kind_and_length(material, main, asked),
+        f"{NEIGHBOURS} nearest contexts": nearest(material.context_vectors, main, asked, y),
+        "predictability, shuffled": np.random.default_rng(0).permutation(own),
+    }
+
+
+def with_the_query(
+    material: Material, bundle: PolicyBundle, seen: Flags, asked: Flags
+) -> dict[str, Floats]:
+    """Predictions of the same once the query and the notes are there."""
+    rows = material.rows(asked)
+    own = bundle.outcome.predict(matrix(rows, [LEARNED] * len(rows))).quality
+    both = np.hstack([material.query_vectors, material.context_vectors])
+    return {
+        "outcome model": own,
+        "nearest note's cosine alone": np.array([row["art_similarity_max"] for row in rows]) - 2,
+        "kind and length": by_kind_and_length(material, seen, asked),
+        f"{NEIGHBOURS} nearest queries": nearest(both, seen, asked, material.quality),
+        "outcome model, shuffled": np.random.default_rng(0).permutation(own),
+    }
+
+
+def gains(material: Material, bundle: PolicyBundle, asked: Flags) -> tuple[Floats, Floats]:
+    """Predicted and actual gain of ``learned:low`` over the same effort without notes."""
+    rows = material.rows(asked)
+    predicted = [
+        bundle.outcome.predict(matrix(rows, [name] * len(rows))).quality
+        for name in (LEARNED, SAME_EFFORT)
+    ]
+    return predicted[0] - predicted[1], material.quality[asked] - material.same_effort[asked]
+
+
+def by_kind_and_length(material: Material, seen: Flags, asked: Flags) -> Floats:
+    """The mean of what was seen of the same kind (numbers or prose) and half by length."""
+    cell = material.quantitative * 2 + (material.lengths > np.median(material.lengths[seen]))
+    overall = material.quality[seen].mean()
+    own = {
+        c: material.quality[seen & (cell == c)].mean() if (seen & (cell == c)).any() else overall
+        for c in range(4)
+    }
+    return np.array([own[c] for c in cell[asked].tolist()])
+
+
+def nearest(vectors: Floats, seen: Flags, asked: Flags, y: Floats) -> Floats:
+    """The mean outcome of the nearest rows seen, by cosine."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = np.argsort(-(unit[asked] @ unit[seen].T), axis=1)[:, :NEIGHBOURS]
+    return np.asarray(y[seen][order].mean(axis=1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one scope gave: each predictor's judgement, by question, and that of the gain."""
+
+    before: Mapping[str, Judgement]
+    after: Mapping[str, Judgement]
+    gain: Judgement
+    gain_where_direct_is: Mapping[str, Judgement]
+
+
+def find(material: Material, bundle: PolicyBundle, seen: Flags, asked: Flags) -> Found:
+    """Judge every predictor on the rows that ``asked`` marks; rules learn from ``seen``."""
+
+    def judged(predictions: Mapping[str, Floats], where: Flags) -> dict[str, Judgement]:
+        groups, y = _only(material.groups, where), material.quality[where]
+        return {name: judge(p, y, groups) for name, p in predictions.items()}
+
+    def gained(where: Flags) -> Judgement:
+        return judge(*gains(material, bundle, where), _only(material.groups, where))
+
+    main = asked & (material.levels == MAIN_LEVEL)
+    right = material.direct >= 0.5
+    return Found(
+        before=judged(before_sleep(material, bundle, seen, main), main),
+        after=judged(with_the_query(material, bundle, seen, asked), asked),
+        gain=gained(asked),
+        gain_where_direct_is={"right": gained(asked & right), "wrong": gained(asked & ~right)},
+    )
+
+
+def show(found: Found) -> str:
+    head = ["", "queries, contexts", "Spearman", "AUROC", "calibration error"]
+
+    def rows(judged: Mapping[str, Judgement]) -> list[list[str]]:
+        return [[name, *own.cells()] for name, own in judged.items()]
+
+    gain = {"all": found.gain} | {
+        f"direct is {name}": own for name, own in found.gain_where_direct_is.items()
+    }
+    parts = (
+        (f"right with notes, before sleep, from the context alone ({MAIN_LEVEL})", found.before),
+        ("right with notes, when the query has come (notes of every level)", found.after),
+        (f"gain over {SAME_EFFORT}, by the outcome model", gain),
+    )
+    return "\n".join(f"\n  {title}\n{table(head, rows(judged))}" for title, judged in parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.predictor", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--recorded", type=Path, default=RECORDED)
+    parser.add_argument("--model", default="qwen2.5-coder-1.5b")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    material = read_material(args.recorded, DATASETS, args.model)
+    names = list(dict.fromkeys(material.names.tolist()))
+    seen = material.splits == "train"
+    held_out = np.isin(material.splits, HELD_OUT)
+    bundle = fit(material, seen, args.seed)
+    print(f"{args.model}: fitted on the train contexts, judged on validation and test")
+    whole = find(material, bundle, seen, held_out)
+    print(f"\nall data sets{show(whole)}")
+    spearman: dict[str, float] = {}
+    for name in names:
+        found = find(material, bundle, seen, held_out & (material.names == name))
+        print(f"\n{name}{show(found)}")
+        spearman[f"spearman_{name}"] = found.after["outcome model"].spearman.value
+    for name in names:
+        other = material.names != name
+        found = find(material, fit(material, other, args.seed), other, ~other)
+        print(f"\n{name}, fitted on the other data sets only{show(found)}")
+        spearman[f"spearman_{name}_unseen"] = found.after["outcome model"].spearman.value
+    own = whole.before["predictability"]
+    figures = {
+        "spearman": own.spearman.value,
+        "auroc": own.auroc.value,
+        "calibration_error": own.calibration_error,
+        "auroc_with_the_query": whole.after["outcome model"].auroc.value,
+        "calibration_error_with_the_query": whole.after["outcome model"].calibration_error,
+        "gain_spearman": whole.gain.spearman.value,
+        **spearman,
+    }
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    targets = {"calibration_error": 0.05}
+    print(json.dumps({"bench": "predictor", "figures": rounded, "targets": targets}))
+
+
+def _only(groups: Sequence[str], chosen: Flags) -> list[str]:
+    return [group for group, wanted in zip(groups, chosen.tolist(), strict=True) if wanted]
+
+
+if __name__ == "__main__":
+    main()
