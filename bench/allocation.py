@@ -1,0 +1,242 @@
+"""Does choosing pay? The shipped policy against fixed ones, simple rules and hindsight.
+
+Policies are fitted on the train contexts and judged on all data sets' others at once, as traffic
+mixes them. Each is drawn along its whole frontier, by the value of a right answer; mixtures are
+allowed to all. Costs count what is read (the notes each time) and each query's share of the
+sleep, with N queries a context; a token at test time costs t times one at sleep time, as in the
+paper's section 5.3 (arXiv 2504.13171).
+
+Needs: bench/recorded/*.parquet (ship with the repository).
+Takes: two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from bench import curves
+from bench.costs import LATENCY_PREMIUMS, UNCACHED, WHOLE, Prices
+from bench.layout import table
+from bench.policies import ARMS, N_AWAKE, Cases, Outcome, Router, fixed, oracle, outcome, read_cases
+from bench.predictor import NEIGHBOURS
+from bench.publish import DATASETS, RECORDED, golds
+from bench.recorder import context_messages
+from bench.recordings import HELD_OUT, Floats, read_recordings
+from bench.resampling import Estimate, draws, estimate, means
+from bench.training_rows import read_training
+from forethought.models.bundle import PolicyBundle
+from forethought.models.embedding import WordLlamaEmbedder
+from forethought.router.sleep.writer import is_quantitative
+from forethought.training.fit import fit_bundle
+
+VALUES: Final = tuple(round(10 ** (1 + i / 4)) for i in range(17))
+"""Of a right answer, in output tokens at sleep time: 10 to 100,000."""
+
+SHOWN_VALUE: Final = 3000
+QUERIES: Final = 10.0
+COUNTED: Final[Mapping[str, Prices]] = {"cached input at a tenth": WHOLE, "no cache": UNCACHED}
+
+Policy = Callable[[float], Outcome]
+"""From the value of a right answer to what the policy then gets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Market:
+    """All that a comparison at one price needs: cases to judge on, policies by name."""
+
+    cases: Cases
+    drawn: Floats
+    fixed: Mapping[str, Outcome]
+    policies: Mapping[str, Policy]
+    hindsight: Policy
+
+
+def estimated(seen: Cases, estimates: Floats, cases: Cases, *, t: float, queries: float) -> Policy:
+    """The policy of a simple rule: ``estimates`` (Q, A, 2) of quality and price at t = 1."""
+    sleep_price = float(seen.sleep_price.mean())
+    n = np.bincount(cases.context)
+
+    def policy(value: float) -> Outcome:
+        worth = value * estimates[..., 0] - t * estimates[..., 1]
+        gain = worth.max(axis=1) - worth[:, :N_AWAKE].max(axis=1)
+        slept = queries * np.bincount(cases.context, gain) / n > sleep_price
+        awake = worth[:, :N_AWAKE].argmax(axis=1)
+        chosen = np.where(slept[cases.context], worth.argmax(axis=1), awake)
+        return outcome(cases, slept, chosen, t=t, queries=queries)
+
+    return policy
+
+
+def by_kind_and_length(seen: Cases, cases: Cases) -> Floats:
+    """Mean quality and price of each arm on what was seen of the same kind and half by length."""
+    middle = np.median([len(seen.texts[c]) for c in seen.context.tolist()])
+
+    def cells(of: Cases) -> list[tuple[bool, bool]]:
+        own = [(is_quantitative(text), bool(len(text) > middle)) for text in of.texts]
+        return [own[c] for c in of.context.tolist()]
+
+    known = np.stack([seen.quality, seen.price], axis=-1)
+    where = cells(seen)
+    means_of = {cell: known[[other == cell for other in where]].mean(axis=0) for cell in set(where)}
+    overall = known.mean(axis=0)
+    return np.array([means_of.get(cell, overall) for cell in cells(cases)])
+
+
+def by_neighbours(seen: Cases, cases: Cases, queries: Mapping[str, str]) -> Floats:
+    """Mean quality and price of each arm on the nearest queries seen, by query and context."""
+    embedder = WordLlamaEmbedder().load()
+
+    def vectors(of: Cases) -> Floats:
+        texts = embedder.embed(list(of.texts))[of.context]
+        both = np.hstack([embedder.embed([queries[name] for name in of.query_ids]), texts])
+        return np.asarray(both / np.linalg.norm(both, axis=1, keepdims=True), float)
+
+    order = np.argsort(-(vectors(cases) @ vectors(seen).T), axis=1)[:, :NEIGHBOURS]
+    return np.asarray(np.stack([seen.quality, seen.price], axis=-1)[order].mean(axis=1))
+
+
+def market(
+    seen: Cases, cases: Cases, bundle: PolicyBundle, queries_by_id: Mapping[str, str],
+    prices: Prices, *, t: float, queries: float,
+) -> Market:  # fmt: skip
+    """Every policy at one price."""
+    router = Router(cases, bundle, prices, t=t)
+    n_contexts = len(cases.context_ids)
+
+    def routed(value: float, slept: Floats | None = None) -> Outcome:
+        asleep = router.sleeps(value, queries) if slept is None else slept.astype(bool)
+        chosen = router.chooses(value, asleep)
+        return outcome(cases, asleep, chosen, t=t, queries=queries)
+
+    kinds = by_kind_and_length(seen, cases)
+    near = by_neighbours(seen, cases, queries_by_id)
+    return Market(
+        cases=cases,
+        drawn=draws(n_contexts),
+        fixed={
+            str(arm): fixed(cases, i, t=t, queries=queries) for i, arm in enumerate(ARMS)
+        },
+        policies={
+            "router": routed,
+            "router, never asleep": lambda value: routed(value, np.zeros(n_contexts)),
+            "router, always asleep": lambda value: routed(value, np.ones(n_contexts)),
+            "rule by kind and length": estimated(seen, kinds, cases, t=t, queries=queries),
+            f"{NEIGHBOURS} nearest queries": estimated(seen, near, cases, t=t, queries=queries),
+        },
+        hindsight=lambda value: oracle(cases, value, t=t, queries=queries),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """A policy against the best fixed one, the best in utility at ``SHOWN_VALUE``.
+
+    ``saving`` is at the accuracy of the most accurate fixed policy, ``gain`` in accuracy at its
+    cost; ``share`` is of what hindsight adds to the best fixed policy, in utility.
+    """
+
+    quality: Estimate
+    cost: Estimate
+    saving: Estimate
+    gain: Estimate
+    share: Estimate
+
+
+def figures(of: Market, policy: Policy) -> Figures:
+    def rows(found: Sequence[Outcome]) -> tuple[Floats, Floats]:
+        cost = np.stack([o.cost for o in found], axis=1)
+        quality = np.stack([o.quality for o in found], axis=1)
+        return tuple(means(of.drawn, of.cases.context, x) for x in (cost, quality))  # type: ignore[return-value]
+
+    cost, quality = rows([policy(value) for value in VALUES])
+    fixed_cost, fixed_quality = rows(list(of.fixed.values()))
+    # The best is chosen on the data themselves and kept in every repeat: it favours the fixed.
+    best = int(fixed_quality[0].argmax())
+    best_cost, best_quality = fixed_cost[:, best], fixed_quality[:, best]
+    ratio, _ = curves.equal_quality_ratio(cost, quality, best_cost, best_quality)
+    reached = curves.best_within(cost, quality, best_cost)
+    (own_cost, own_quality), (top_cost, top_quality) = (
+        rows([p(SHOWN_VALUE)]) for p in (policy, of.hindsight)
+    )
+    worth = (SHOWN_VALUE * fixed_quality - fixed_cost).max(axis=1)
+    own = SHOWN_VALUE * own_quality[:, 0] - own_cost[:, 0]
+    top = SHOWN_VALUE * top_quality[:, 0] - top_cost[:, 0]
+    return Figures(
+        quality=estimate(own_quality[:, 0]).scaled(100),
+        cost=estimate(own_cost[:, 0]),
+        saving=estimate(1 - ratio).scaled(100),
+        gain=estimate(reached - best_quality).scaled(100),
+        share=estimate((own - worth) / (top - worth)).scaled(100),
+    )
+
+
+def show(of: Market) -> tuple[str, dict[str, Figures]]:
+    """The table of one price, and the figures by policy."""
+    found = {name: figures(of, policy) for name, policy in of.policies.items()}
+    simple = {name: figures(of, _always(o)) for name, o in of.fixed.items()}
+    head = [
+        f"at {SHOWN_VALUE:,} tokens a right answer", "right", "cost a query",
+        "saving, %, at equal accuracy", "points gained at equal cost", "share of hindsight, %",
+    ]  # fmt: skip
+    lines = [
+        [name, f.quality.show(1), f.cost.show(0), f.saving.show(0, sign=True),
+         f.gain.show(1, sign=True), f.share.show(0)]
+        for name, f in {**found, **simple}.items()
+    ]  # fmt: skip
+    for line in lines[len(found) :]:
+        line[3:5] = ["", ""]
+    top = figures(of, of.hindsight)
+    lines.append(["best in hindsight", top.quality.show(1), top.cost.show(0), "", "", "100"])
+    return table(head, lines), found
+
+
+def _always(found: Outcome) -> Policy:
+    return lambda _: found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.allocation", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--recorded", type=Path, default=RECORDED)
+    parser.add_argument("--model", default="qwen2.5-coder-1.5b")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    recording = read_recordings(args.recorded)[args.model]
+    dataset, rows = read_training(args.recorded, DATASETS, model=args.model)
+    held_out = np.array([row["split"] != "train" for row in rows])
+    bundle = fit_bundle(replace(dataset, held_out=held_out), seed=args.seed, init=None)
+    contexts = golds(DATASETS)
+    texts = {name: context_messages(row)[0]["content"] for name, (row, _) in contexts.items()}
+    queries = {name: q["query"] for _, own in contexts.values() for name, q in own.items()}
+    names = recording.datasets()
+    printed: dict[str, float] = {}
+    for counted, prices in COUNTED.items():
+        seen, cases = (
+            read_cases(recording, names, rows, texts, splits, prices)
+            for splits in (("train",), HELD_OUT)
+        )
+        for t in LATENCY_PREMIUMS:
+            of = market(seen, cases, bundle, queries, prices, t=t, queries=QUERIES)
+            text, found = show(of)
+            print(f"\n{counted}, t = {t:g}, {QUERIES:g} queries a context; {len(cases)} queries on "
+                  f"{len(cases.context_ids)} contexts\n{text}")  # fmt: skip
+            if counted == next(iter(COUNTED)):
+                printed[f"saving_vs_best_fixed_t{t:g}"] = found["router"].saving.value / 100
+                printed[f"share_of_oracle_gain_t{t:g}"] = found["router"].share.value / 100
+                printed[f"points_at_equal_cost_t{t:g}"] = found["router"].gain.value
+    rounded = {name: round(value, 4) for name, value in printed.items()}
+    targets = {"saving_vs_best_fixed_t2": 0.3, "share_of_oracle_gain_t2": 0.6}
+    print(json.dumps({"bench": "allocation", "figures": rounded, "targets": targets}))
+
+
+if __name__ == "__main__":
+    main()
