@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from bench.anticipation import values_of
 from bench.journal import Row
 from bench.publish import DATASETS, RECORDED, golds
 from bench.recorder import context_messages
@@ -27,7 +28,7 @@ from forethought.models.embedding import WordLlamaEmbedder
 from forethought.router.grading import grade
 from forethought.router.records import Note
 from forethought.router.sleep import notes as texts
-from forethought.router.sleep import programs
+from forethought.router.sleep import programs, tables
 from forethought.router.sleep.prompts import PROMPT_VERSION
 from forethought.router.sleep.writer import code_of, estimated_tokens
 
@@ -85,6 +86,13 @@ SHORTENED: Mapping[str, Shorten] = {
     "whole notes go": whole_notes_only,
     "no limit": never_shortened,
 }
+
+
+def from_tables(_: Sequence[str], text: str) -> list[Note]:
+    """No draft at all: what a parser derives from the tables."""
+    return tables.derive(text)
+
+
 MERGES: Mapping[str, Merge] = {
     "as shipped": as_shipped,
     "numbers from nowhere believed": ungrounded,
@@ -131,9 +139,11 @@ class Scorer:
 
 
 def _answers(dataset: str, note: Note, query: Row) -> bool:
-    # A note's value has no scale word: what it lacks is not what is asked about here.
-    query = {**query, "scale": ""} if dataset == "tatqa" else query
-    return grade(dataset, note.answer or "", query) >= 1.0
+    # A program's value has no scale word: what it lacks is not what is asked about here.
+    asked = [query, {**query, "scale": ""}] if dataset == "tatqa" else [query]
+    return any(
+        grade(dataset, value, own) >= 1.0 for value in values_of(note.answer) for own in asked
+    )
 
 
 def main() -> None:
@@ -202,6 +212,9 @@ def main() -> None:
             for name, merge in MERGES.items():
                 for k in sorted({min(3, most), most}):
                     line(f"{dataset} {name}"[:36], PROMPT_VERSION, k, merge, same)
+            if any(tables.derive(scorer.text(context_id)) for context_id in same):
+                table(f"{dataset}: tables without the model")
+                line(f"{dataset} derived", PROMPT_VERSION, 0, from_tables, same)
             table(f"{dataset}: text over {texts.MAX_TOKENS} tokens")
             for name, shorten in SHORTENED.items():
                 for k in sorted({min(3, most), most}):

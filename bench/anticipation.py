@@ -8,6 +8,7 @@ while the shipped predictor's estimate is of the context and made before it; bot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from forethought.models.features import FeatureExtractor
 from forethought.router.grading import grade
 
 Query = Mapping[str, Any]
+_VALUE: Final = re.compile(r"-?(?:\d|\.\d)[\d,.]*(?: (?:percent|thousand|million|billion))?")
 BANDS: Final = ("hard", "middle", "easy")
 GROUPS: Final = 5
 
@@ -198,8 +200,12 @@ def coverage(recording: Recording, at: Study, material: Material, level: str) ->
 
 
 def _holds(dataset: str, note: Mapping[str, Any], query: Query) -> bool:
-    answer = note["answer"]
-    if not answer:
-        return False
     enough = SAME_TEXT_F1 if dataset == "fairytaleqa" else 1.0
-    return grade(dataset, answer, query) >= enough
+    return any(grade(dataset, value, query) >= enough for value in values_of(note["answer"]))
+
+
+def values_of(answer: str | None) -> list[str]:
+    """An answer and, where it lists several values as notes on tables do, each of them."""
+    if not answer:
+        return []
+    return [answer, *(_VALUE.findall(answer) if ";" in answer else [])]

@@ -17,6 +17,7 @@ from forethought.router.decision import Decider, predict_candidates
 from forethought.router.log import LogReader
 from forethought.router.pricing import PriceTable, cost
 from forethought.router.records import Candidate, Context, SleepLevel, Usage
+from forethought.router.sleep import tables
 from forethought.router.sleep.workflow import Sleeper
 from forethought.router.sleep.writer import estimated_tokens, is_quantitative
 from forethought.router.strategies import STRATEGIES
@@ -70,10 +71,21 @@ QUANTITIES: Final = Typical(
     notes=7.5, confidence=0.71, verified=1.0, tokens=215, similarity_max=0.76,
     similarity_top3=0.68, fixed_input=275, input_per_context_token=1.0, output=419,
 )  # fmt: skip
+TABLES: Final = Typical(
+    notes=5, confidence=0.9, verified=1.0, tokens=230, similarity_max=0.60,
+    similarity_top3=0.5, fixed_input=0, input_per_context_token=0.0, output=0,
+)  # fmt: skip
 QUESTIONS: Final = Typical(
     notes=2, confidence=1.0, verified=0.41, tokens=54, similarity_max=0.48,
     similarity_top3=0.39, fixed_input=90, input_per_context_token=0.7, output=149,
 )  # fmt: skip
+
+
+def typical_of(text: str) -> Typical:
+    """What is typical of the road that the sleep writer takes on ``text``."""
+    if tables.derive(text):
+        return TABLES
+    return QUANTITIES if is_quantitative(text) else QUESTIONS
 
 
 class SleepPlanner:
@@ -111,7 +123,7 @@ class SleepPlanner:
             what = "policy" if bundle is None else f"price of {self._model}"
             message = f"sleep cannot be planned without a {what}"
             raise ValueError(message)
-        typical = QUANTITIES if is_quantitative(context.text) else QUESTIONS
+        typical = typical_of(context.text)
         tokens = estimated_tokens(context.text)
         asleep = {**features, **typical.features()}
         inputs = _inputs(tokens, typical)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from forethought.router.records import Message
-from forethought.router.sleep import examples
+from forethought.router.sleep import examples, tables
 
 PROMPT_VERSION = "2"
 
@@ -40,7 +40,7 @@ def program_messages(text: str) -> list[Message]:
 
 def has_table(text: str) -> bool:
     """Whether two lines or more are rows of a table written with bars."""
-    return sum(1 for line in text.splitlines() if line.count("|") >= 2) >= 2
+    return sum(map(tables.is_row, text.splitlines())) >= 2
 
 
 def rethink_messages(text: str, program: str) -> list[Message]:

@@ -1,4 +1,4 @@
-"""Write a learned context: draft, recompute or ask again, merge, compress.
+"""Write a learned context: derive, or draft, recompute or ask again, merge, compress.
 
 Pure but for the calls to the model, which come in as one function. So the durable workflow,
 the recorder of evaluation data and the tests all run this same code.
@@ -13,7 +13,7 @@ from typing import Final
 
 from forethought.router.records import Message, Note, SleepLevel, Usage
 from forethought.router.sleep import notes as texts
-from forethought.router.sleep import programs, prompts
+from forethought.router.sleep import programs, prompts, tables
 
 MIN_NUMBERS: Final = 3
 """From so many numbers on, quantities may follow from a context."""
@@ -82,11 +82,15 @@ def write(
 
     ``level.drafts`` independent drafts give breadth and agreement; each round after the first
     asks for what is still missing. ``call`` is called once for each model call, in a fixed
-    order for equal replies: a durable caller can make each one a step.
+    order for equal replies: a durable caller can make each one a step. What a table holds is
+    derived without a call, at every level alike: the model's own programs on tables covered
+    fewer questions, and their wrong notes cost right answers.
     """
     session = _Session(call)
-    write_notes = _quantities if is_quantitative(text) else _questions
-    found, dropped = write_notes(text, level, session)
+    found, dropped = tables.derive(text), 0
+    if not found:
+        write_notes = _quantities if is_quantitative(text) else _questions
+        found, dropped = write_notes(text, level, session)
     kept, too_long = texts.within_limit(found, count_tokens)
     return Written(
         notes=kept,
