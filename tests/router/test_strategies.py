@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forethought.models.features import strategy_features
-from forethought.router.strategies import STRATEGIES
+from forethought.router.strategies import ON_REQUEST, STRATEGIES
 from forethought.router.strategies.base import insert_learned
 from forethought.router.strategies.effort import IN_WORDS, MIN_TOKENS_HIGH
 from tests.router.chats import (
@@ -47,6 +47,14 @@ def test_the_models_know_every_strategy() -> None:
     for name, strategy in STRATEGIES.items():
         assert strategy.name == name
         assert strategy_features(name)
+
+
+def test_what_no_policy_was_trained_on_is_not_what_policies_choose_from() -> None:
+    assert list(ON_REQUEST) == ["vote:3", "vote:5", "cascade"]
+    assert not ON_REQUEST.keys() & STRATEGIES.keys()
+    for name in ON_REQUEST:
+        with pytest.raises(ValueError, match="unknown strategy"):
+            strategy_features(name)
 
 
 def test_direct_is_byte_identical_to_what_the_client_sent() -> None:

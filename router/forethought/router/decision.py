@@ -36,7 +36,7 @@ from forethought.router.records import (
     LoggedDecision,
     Usage,
 )
-from forethought.router.strategies import STRATEGIES, Request
+from forethought.router.strategies import ON_REQUEST, STRATEGIES, Request
 from forethought.router.strategies.effort import unasked_reason
 
 if TYPE_CHECKING:
@@ -116,6 +116,9 @@ class Decider:
         """
         excluded = _excluded(situation.request)
         features = self._features_if_any(situation)
+        if situation.forced in ON_REQUEST:
+            name = situation.forced
+            excluded[name] = ON_REQUEST[name].excluded(situation.request)
         if situation.forced is not None:
             return self._forced(situation, situation.forced, excluded, features)
         excluded = _left_to_the_client(situation.request, excluded)

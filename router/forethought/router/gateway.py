@@ -12,18 +12,22 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
+from forethought.router.calls import Calls, answer_text, as_events, with_usage
 from forethought.router.errors import StoreError, UpstreamError
 from forethought.router.incoming import ChatRequest
 from forethought.router.known import Known, KnownContexts
 from forethought.router.log import LogWriter
 from forethought.router.log.rows import Record
-from forethought.router.outcomes import Measure
-from forethought.router.pricing import PriceTable
+from forethought.router.outcomes import ESTIMATED, Measure
+from forethought.router.pricing import PriceTable, cost
 from forethought.router.records import Decision, Outcome
 from forethought.router.replies import Reply, StreamedReply, error_body, reply_headers
 from forethought.router.sse import ChunkReader, error_event
+from forethought.router.strategies.base import Plan
+from forethought.router.strategies.vote import unstreamed
 from forethought.router.turns import Serving, Turn, Turns
 from forethought.router.upstream.base import Upstream, UpstreamReply, UpstreamStream
 
@@ -91,6 +95,8 @@ class Gateway:
 
     async def complete(self, turn: Turn) -> Reply:
         """Answer in one piece. The outcome is durable when this returns."""
+        if turn.plan is not None:
+            return await self._planned(turn, turn.plan)
         measure = self._measure(turn)
         began = time.perf_counter()
         try:
@@ -113,6 +119,9 @@ class Gateway:
 
         A reply of the upstream that is no stream, such as an error, comes in one piece.
         """
+        if turn.plan is not None:
+            yield _streamed(turn, await self._planned(turn, turn.plan))
+            return
         measure = self._measure(turn)
         began = time.perf_counter()
         try:
@@ -139,6 +148,41 @@ class Gateway:
             raise
         turn.waited_s += time.perf_counter() - began
         yield await self._whole(turn, reply, measure)
+
+    async def _planned(self, turn: Turn, plan: Plan) -> Reply:
+        """Answer by several calls. Leaving early cancels them; all that were made are billed."""
+        measure = self._measure(turn)
+        calls = Calls(self._upstream, turn.request.headers)
+        began = time.perf_counter()
+
+        def billed(outcome: Outcome) -> Outcome:
+            used = calls.usage
+            note = outcome.error or (ESTIMATED if calls.estimated else None)
+            return replace(outcome, usage=used, cost_usd=cost(used, measure.prices), error=note)
+
+        try:
+            try:
+                reply = await plan(calls)
+            except UpstreamError as error:
+                log.warning("%s failed: %s; falling back", turn.decision.strategy, error)
+                reply = await calls(unstreamed(turn.direct_body))
+        except UpstreamError as error:
+            turn.waited_s += time.perf_counter() - began
+            turn.calls = calls.made
+            await self._finish(turn, billed(measure.failed(error)))
+            headers = reply_headers(turn, {"content-type": "application/json"})
+            return Reply(error.http_status, headers, error_body(error))
+        except asyncio.CancelledError:
+            self._finish_later(turn, billed(measure.cancelled()))
+            raise
+        except Exception as error:
+            self._finish_later(turn, billed(measure.broken(error)))
+            raise
+        turn.waited_s += time.perf_counter() - began
+        turn.calls = calls.made
+        reply = with_usage(reply, calls.usage)
+        await self._finish(turn, billed(measure.whole(reply)))
+        return Reply(reply.status, reply_headers(turn, reply.headers), reply.body)
 
     async def route(self, request: ChatRequest) -> Decision:
         """What would be decided; nothing is logged, sent or remembered."""
@@ -240,6 +284,22 @@ class Gateway:
             log_text=self._serving.log_text,
             began=turn.request.began,
         )
+
+
+def _streamed(turn: Turn, reply: Reply) -> Reply | StreamedReply:
+    """The reply that was decided on, in the form of a stream."""
+    whole = UpstreamReply(reply.status, reply.headers, reply.body)
+    if answer_text(whole) is None:
+        return reply
+    options = turn.request.body.get("stream_options") or {}
+    events = as_events(whole, usage=bool(options.get("include_usage")))
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for event in events:
+            yield event
+
+    kind = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
+    return StreamedReply(reply.status, {**reply.headers, **kind}, chunks())
 
 
 async def _next(turn: Turn, chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from forethought.router.context import check_messages
 from forethought.router.errors import InvalidRequest
-from forethought.router.strategies import STRATEGIES
+from forethought.router.strategies import BY_NAME
 
 FIELD: Final = "forethought"
 STRATEGY_HEADER: Final = "x-forethought-strategy"
@@ -70,11 +70,11 @@ def chat_request(
     _check_types(body)
     wish = _wish(body.get(FIELD))
     strategy = wish.get("strategy") or headers.get(STRATEGY_HEADER)
-    if strategy is not None and strategy not in STRATEGIES:
+    if strategy is not None and strategy not in BY_NAME:
         raise InvalidRequest(
             f"There is no strategy {strategy!r}.",
             param=f"{FIELD}.strategy",
-            remedy=f"Use one of {', '.join(STRATEGIES)}, or leave it out.",
+            remedy=f"Use one of {', '.join(BY_NAME)}, or leave it out.",
         )
     return ChatRequest(
         tenant=tenant,

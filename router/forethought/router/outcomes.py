@@ -20,7 +20,7 @@ from forethought.router.upstream.base import UpstreamReply
 CANCELLED_STATUS: Final = 499
 """What nginx logs when the client hung up; no reply carries it."""
 
-_ESTIMATED: Final = "the upstream reported no usage; tokens are estimated"
+ESTIMATED: Final = "the upstream reported no usage; tokens are estimated"
 _HUNG_UP: Final = "the client hung up"
 
 
@@ -87,7 +87,7 @@ class Measure:
             service_tier=tier_of(said),
             answer=answer,
             finish_reason=finish_reason,
-            error=_ESTIMATED if usage is None else None,
+            error=ESTIMATED if usage is None else None,
         )
 
     def streamed(self, seen: Seen, http_status: int) -> Outcome:
@@ -100,7 +100,7 @@ class Measure:
             usage=usage,
             answer=seen.text,
             finish_reason=seen.finish_reason,
-            error=seen.error if broken else _ESTIMATED if seen.usage is None else None,
+            error=seen.error if broken else ESTIMATED if seen.usage is None else None,
             seen=seen,
         )
 

@@ -56,6 +56,8 @@ def reply_headers(turn: Turn, upstream: Mapping[str, str]) -> dict[str, str]:
     headers["x-forethought-decision"] = decision.id
     headers["x-forethought-strategy"] = decision.strategy
     headers["x-forethought-overhead-ms"] = f"{turn.overhead_ms():.2f}"
+    if turn.plan is not None:
+        headers["x-forethought-samples"] = str(turn.calls)
     if decision.context_id is not None:
         headers["x-forethought-context"] = decision.context_id
     if decision.changes:

@@ -22,7 +22,8 @@ from forethought.router.errors import InvalidRequest, ModelNotFound, NotFound, S
 from forethought.router.incoming import AUTO, ChatRequest, takes_effort
 from forethought.router.known import Known, KnownContexts, new_context
 from forethought.router.records import Decision
-from forethought.router.strategies import STRATEGIES, Request
+from forethought.router.strategies import BY_NAME, Prepared, Request
+from forethought.router.strategies.base import Plan
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,9 @@ class Turn:
     decision: Decision
     body: dict[str, Any]
     hide_usage: bool
+    direct_body: dict[str, Any]
+    plan: Plan | None = None
+    calls: int = 1
     logged: bool = False
     finished: bool = False
     waited_s: float = 0.0
@@ -109,9 +113,10 @@ class Turns:
             forced=_admissible(request.strategy, asked),
             provider_url=self._serving.provider_url,
         )
-        decision, prepared, added = self._decide(situation)
-        hide_usage = request.streams and self._add_usage(prepared)
-        changes += [*added, *([_ASKED_FOR_USAGE] if hide_usage else [])]
+        decision, prepared = self._decide(situation)
+        asks = request.streams and prepared.plan is None
+        hide_usage = asks and self._add_usage(prepared.body)
+        changes += [*prepared.changes, *([_ASKED_FOR_USAGE] if hide_usage else [])]
         if known is not None and not dry:
             known.features = decision.features or known.features
         query = decision.query if self._serving.log_text else ""
@@ -120,7 +125,9 @@ class Turns:
             known=known,
             context_text=found.context_text,
             decision=replace(decision, changes=tuple(changes), query=query),
-            body=prepared,
+            body=prepared.body,
+            direct_body=body,
+            plan=prepared.plan,
             hide_usage=hide_usage,
         )
 
@@ -141,18 +148,18 @@ class Turns:
             if not name.startswith("q_")
         }
 
-    def _decide(self, situation: Situation) -> tuple[Decision, dict[str, Any], tuple[str, ...]]:
+    def _decide(self, situation: Situation) -> tuple[Decision, Prepared]:
         decision = self._decider.decide(situation)
         try:
-            prepared = STRATEGIES[decision.strategy].prepare(situation.request)
+            prepared = BY_NAME[decision.strategy].prepare(situation.request)
         except Exception:
             if situation.forced is not None:
                 raise
             log.exception("%s could not be prepared; falling back to direct", decision.strategy)
             why = f"{decision.strategy} could not be prepared"
             decision = self._decider.fall_back(situation, why)
-            prepared = STRATEGIES[decision.strategy].prepare(situation.request)
-        return decision, prepared.body, prepared.changes
+            prepared = BY_NAME[decision.strategy].prepare(situation.request)
+        return decision, prepared
 
     async def _split(self, tenant: str, body: Mapping[str, Any], *, dry: bool) -> Split:
         whole = request_hash(body)
@@ -230,7 +237,7 @@ class Turns:
 def _admissible(strategy: str | None, request: Request) -> str | None:
     if strategy is None:
         return None
-    why_not = STRATEGIES[strategy].excluded(request)
+    why_not = BY_NAME[strategy].excluded(request)
     if why_not is not None:
         raise InvalidRequest(
             f"The strategy {strategy} cannot serve this request: {why_not}.",

@@ -6,12 +6,19 @@ changes: the client's own messages, tools and fields stay as sent, and what was 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from forethought.router.context import Split
 from forethought.router.records import LearnedContext, Message
+from forethought.router.upstream.base import UpstreamReply
+
+Call = Callable[[Mapping[str, Any]], Awaitable[UpstreamReply]]
+"""One upstream call with this body; what it uses is counted."""
+
+Plan = Callable[[Call], Awaitable[UpstreamReply]]
+"""Several calls, and the reply they come to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +34,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The body to send, and what was added to the client's, in plain words."""
+    """The body to send, and what was added to the client's, in plain words.
+
+    ``plan``: how to come to a reply that takes more than sending ``body`` once.
+    """
 
     body: dict[str, Any]
     changes: tuple[str, ...]
+    plan: Plan | None = None
 
 
 class Strategy(Protocol):

@@ -1,0 +1,111 @@
+"""The upstream calls of one turn that makes several, and what all of them used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from forethought.router.context import text_of
+from forethought.router.records import Usage
+from forethought.router.sleep.writer import estimated_tokens
+from forethought.router.sse import usage_of
+from forethought.router.upstream.base import Upstream, UpstreamReply
+
+
+class Calls:
+    """Calls an upstream and adds up the usage.
+
+    A call that has not come back, was cancelled or reported no usage counts with an estimate:
+    the provider bills it whether or not it tells.
+    """
+
+    def __init__(self, upstream: Upstream, headers: Mapping[str, str]) -> None:
+        self.made = 0
+        self.estimated = False
+        self._upstream = upstream
+        self._headers = headers
+        self._used: list[Usage] = []
+
+    @property
+    def usage(self) -> Usage:
+        return sum(self._used, Usage())
+
+    async def __call__(self, body: Mapping[str, Any]) -> UpstreamReply:
+        index = self.made
+        self.made += 1
+        texts = (text_of(message.get("content")) for message in body["messages"])
+        asked = Usage(input_tokens=sum(map(estimated_tokens, texts)))
+        self._used.append(asked)
+        try:
+            reply = await self._upstream.complete(body, self._headers)
+        except BaseException:
+            self.estimated = True
+            raise
+        said = parsed(reply)
+        used = usage_of(said.get("usage"))
+        if reply.status >= 400:
+            self._used[index] = used or Usage()
+        elif used is None:
+            self.estimated = True
+            output = estimated_tokens(answer_text(reply) or "")
+            self._used[index] = asked + Usage(output_tokens=output)
+        else:
+            self._used[index] = used
+        return reply
+
+
+def parsed(reply: UpstreamReply) -> dict[str, Any]:
+    """The reply's JSON object; empty where it is none."""
+    try:
+        said = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def answer_text(reply: UpstreamReply) -> str | None:
+    """The text of a good reply that holds one, else None."""
+    if reply.status >= 400:
+        return None
+    try:
+        text = text_of(parsed(reply)["choices"][0]["message"].get("content"))
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+    return text or None
+
+
+def with_usage(reply: UpstreamReply, usage: Usage) -> UpstreamReply:
+    """The reply with ``usage`` in place of its own, so that the client sees all it pays for."""
+    said = parsed(reply)
+    if reply.status >= 400 or not said:
+        return reply
+    said["usage"] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+    return UpstreamReply(reply.status, reply.headers, json.dumps(said).encode())
+
+
+def as_events(reply: UpstreamReply, *, usage: bool) -> list[bytes]:
+    """A whole good reply as the events of a stream; the last one is ``[DONE]``."""
+    said = parsed(reply)
+    spent = said.pop("usage", None)
+    choice = said["choices"][0]
+    base = {**said, "object": "chat.completion.chunk"}
+
+    def event(choices: list[dict[str, Any]], **more: Any) -> bytes:
+        return b"data: " + json.dumps({**base, "choices": choices, **more}).encode() + b"\n\n"
+
+    delta = {k: v for k, v in choice["message"].items() if v is not None}
+    reason = choice.get("finish_reason")
+    events = [
+        event([{"index": 0, "delta": delta, "finish_reason": None}]),
+        event([{"index": 0, "delta": {}, "finish_reason": reason}]),
+    ]
+    if usage:
+        events.append(event([], usage=spent))
+    return [*events, b"data: [DONE]\n\n"]
