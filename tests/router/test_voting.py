@@ -24,7 +24,9 @@ def test_the_leader_is_the_first_vote_of_the_most_frequent_answer(votes: list[st
     if index is None:
         assert not counts
         return
-    assert counts[votes[index]] == max(counts.values())
+    winner = votes[index]
+    assert winner is not None
+    assert counts[winner] == max(counts.values())
     assert votes.index(votes[index]) == index
 
 
