@@ -54,12 +54,6 @@ def grade_number(text: str, gold: str | float) -> float:
     return float(abs(answer - expected) <= max(tolerance, 1e-9))
 
 
-def final_number(text: str) -> float | None:
-    """The number that ``grade_number`` compares; None where there is none."""
-    found = _final_number(text)
-    return None if found is None else _value(found)
-
-
 def exact_match(text: str, golds: str | Sequence[str]) -> float:
     """SQuAD v1.1 exact match: 1.0 if ``text`` equals any gold after normalisation, else 0.0."""
     return float(any(normalize(text) == normalize(gold) for gold in _several(golds)))
