@@ -85,6 +85,10 @@ def test_the_reply_is_the_majority_and_every_sample_is_billed(
     assert logged.decision.strategy == strategy
     assert logged.outcome is not None
     assert logged.outcome.usage.output_tokens == written
+    assert logged.outcome.calls == calls
+    shown = pair[0].client.decisions.retrieve(logged.decision.id)
+    assert shown.outcome is not None
+    assert shown.outcome.calls == calls
 
 
 def test_a_stream_is_the_chosen_sample_with_the_usage_of_all(ask: Callable[..., Any]) -> None:

@@ -77,6 +77,7 @@ DECISION = {
         "usage": {"input_tokens": 100, "output_tokens": 12},
         "cost_usd": None,
         "latency_ms": 80.0,
+        "calls": 3,
     },
     "quality": None,
 }

@@ -141,7 +141,7 @@ class Candidate(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What came of a decision."""
+    """What came of a decision. ``calls``: how many calls of the model the answer took."""
 
     status: str
     http_status: int
@@ -152,6 +152,7 @@ class Outcome(BaseModel):
     finish_reason: str | None = None
     service_tier: str | None = None
     error: str | None = None
+    calls: int | None = None
 
 
 class Decision(BaseModel):

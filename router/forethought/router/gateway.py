@@ -15,7 +15,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from forethought.router.calls import Calls, answer_text, as_events, with_usage
+from forethought.router.calls import Calls, with_usage
 from forethought.router.errors import StoreError, UpstreamError
 from forethought.router.incoming import ChatRequest
 from forethought.router.known import Known, KnownContexts
@@ -24,7 +24,13 @@ from forethought.router.log.rows import Record
 from forethought.router.outcomes import ESTIMATED, Measure
 from forethought.router.pricing import PriceTable, cost
 from forethought.router.records import Decision, Outcome
-from forethought.router.replies import Reply, StreamedReply, error_body, reply_headers
+from forethought.router.replies import (
+    Reply,
+    StreamedReply,
+    as_stream,
+    error_body,
+    reply_headers,
+)
 from forethought.router.sse import ChunkReader, error_event
 from forethought.router.strategies.base import Plan
 from forethought.router.strategies.vote import unstreamed
@@ -120,7 +126,7 @@ class Gateway:
         A reply of the upstream that is no stream, such as an error, comes in one piece.
         """
         if turn.plan is not None:
-            yield _streamed(turn, await self._planned(turn, turn.plan))
+            yield as_stream(turn, await self._planned(turn, turn.plan))
             return
         measure = self._measure(turn)
         began = time.perf_counter()
@@ -158,7 +164,9 @@ class Gateway:
         def billed(outcome: Outcome) -> Outcome:
             used = calls.usage
             note = outcome.error or (ESTIMATED if calls.estimated else None)
-            return replace(outcome, usage=used, cost_usd=cost(used, measure.prices), error=note)
+            # Without a call nothing was bought, whether or not a price is known.
+            spent = cost(used, measure.prices) if calls.made else 0.0
+            return replace(outcome, usage=used, cost_usd=spent, error=note, calls=calls.made)
 
         try:
             try:
@@ -284,22 +292,6 @@ class Gateway:
             log_text=self._serving.log_text,
             began=turn.request.began,
         )
-
-
-def _streamed(turn: Turn, reply: Reply) -> Reply | StreamedReply:
-    """The reply that was decided on, in the form of a stream."""
-    whole = UpstreamReply(reply.status, reply.headers, reply.body)
-    if answer_text(whole) is None:
-        return reply
-    options = turn.request.body.get("stream_options") or {}
-    events = as_events(whole, usage=bool(options.get("include_usage")))
-
-    async def chunks() -> AsyncGenerator[bytes, None]:
-        for event in events:
-            yield event
-
-    kind = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
-    return StreamedReply(reply.status, {**reply.headers, **kind}, chunks())
 
 
 async def _next(turn: Turn, chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -180,6 +180,8 @@ class Outcome:
     """The tier that the upstream says it served the request at; its price counts."""
     answer: str | None = None
     """The answer's text, kept only where settings.log_text is on."""
+    calls: int = 1
+    """Upstream calls made, retries not counted: several for a vote, 0 for a recalled answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

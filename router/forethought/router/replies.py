@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from forethought.models.errors import ForethoughtError
+from forethought.router.calls import answer_text, as_events
 from forethought.router.dialects.base import WARNING_HEADER
 from forethought.router.errors import openai_error
 from forethought.router.incoming import request_id
 from forethought.router.turns import Turn
+from forethought.router.upstream.base import UpstreamReply
 
 _NOT_PASSED: Final = frozenset(
     "connection content-encoding content-length date keep-alive proxy-authenticate server "
@@ -65,6 +67,22 @@ def reply_headers(turn: Turn, upstream: Mapping[str, str]) -> dict[str, str]:
     if not turn.logged:
         headers["x-forethought-log"] = "failed"
     return headers
+
+
+def as_stream(turn: Turn, reply: Reply) -> Reply | StreamedReply:
+    """A whole reply in the form of a stream; one without an answer, such as an error, as it is."""
+    whole = UpstreamReply(reply.status, reply.headers, reply.body)
+    if answer_text(whole) is None:
+        return reply
+    options = turn.request.body.get("stream_options") or {}
+    events = as_events(whole, usage=bool(options.get("include_usage")))
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for event in events:
+            yield event
+
+    kind = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
+    return StreamedReply(reply.status, {**reply.headers, **kind}, chunks())
 
 
 def error_body(error: ForethoughtError) -> bytes:

@@ -100,6 +100,7 @@ def make_outcome(n: int = 0, **changes: Any) -> Outcome:
         "error": "none to speak of",
         "finished_at": 3_001.0 + n,
         "answer": "Seven.",
+        "calls": 3,
     }
     return Outcome(**(values | changes))
 

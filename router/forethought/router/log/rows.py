@@ -125,6 +125,7 @@ def _outcome(record: Outcome) -> Row:
         record.finished_at,
         _optional(record.service_tier),
         _optional(record.answer),
+        record.calls,
     )
 
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The migration that these tables correspond to."""
 
 VERSION_TABLE = "forethought_schema"
@@ -126,6 +126,7 @@ outcomes = Table(
     Column("finished_at", Double, nullable=False),
     Column("service_tier", String),
     Column("answer", Text),
+    Column("calls", Integer, nullable=False, server_default="1"),
 )
 
 feedback = Table(
