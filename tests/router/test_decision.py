@@ -19,7 +19,7 @@ from forethought.router.decision import Decider, Situation, _Cache, target_proba
 from forethought.router.log import LogReader, LogWriter, Store
 from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import Context, LearnedContext, LoggedDecision
-from forethought.router.strategies import STRATEGIES
+from forethought.router.strategies import BY_NAME, STRATEGIES, Request
 from tests.models.synthetic import fit_outcome, make_decisions
 from tests.router.chats import (
     DOCUMENT,
@@ -359,3 +359,59 @@ def test_another_policys_target_probabilities_keep_the_logged_exclusions(
     assert sum(found.values()) == 1
     assert found["learned:low"] == found["learned:high"] == 0
     assert set(found) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"tools": [{"type": "function"}]}, id="tools"),
+        pytest.param({"response_format": {"type": "json_schema"}}, id="JSON schema"),
+        pytest.param({"n": 2}, id="n"),
+        pytest.param({"seed": 1}, id="seed"),
+        pytest.param({"logprobs": True}, id="logprobs"),
+    ],
+)
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_what_cannot_serve_a_request_is_neither_drawn_nor_forced(
+    decider: Decider, name: str, fields: dict[str, Any]
+) -> None:
+    situation = recalling({**BODY, **fields})
+    serves = BY_NAME[name].excluded(situation.request) is None
+    drawn = {decider.decide(situation).strategy for _ in range(40)}
+    assert serves or name not in drawn
+    if serves:
+        assert decider.decide(replace(situation, forced=name)).strategy == name
+    else:
+        with pytest.raises(ValueError, match="cannot be forced"):
+            decider.decide(replace(situation, forced=name))
+
+
+def test_a_certain_note_answers_before_the_policy_is_asked(decider: Decider) -> None:
+    decision = decider.decide(recalling(BODY))
+    assert (decision.strategy, decision.mode, decision.propensity) == ("recall", "recalled", 1.0)
+    assert sum(c.propensity for c in decision.candidates) == 1.0
+
+
+def test_nothing_is_recalled_unless_the_server_allows_it(decider: Decider) -> None:
+    for _ in range(40):
+        decision = decider.decide(recalling(BODY, may_recall=False))
+        assert decision.strategy in STRATEGIES
+        assert "recall" not in {c.strategy for c in decision.candidates}
+
+
+def test_notes_that_cannot_be_searched_do_not_stop_the_request(
+    decider: Decider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("forethought.router.strategies.recall._not_plain", fail)
+    assert decider.decide(recalling(BODY)).strategy in STRATEGIES
+
+
+def recalling(body: dict[str, Any], *, may_recall: bool = True) -> Situation:
+    found = make_request(body, learned=make_learned())
+    request = Request(body=body, split=found.split, learned=found.learned, may_recall=may_recall)
+    return Situation(
+        tenant="acme", model="m", request=request, context=make_context(body), now=20.0
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forethought.models.features import strategy_features
-from forethought.router.strategies import ON_REQUEST, STRATEGIES
+from forethought.router.strategies import BY_NAME, ON_REQUEST, STRATEGIES, Request
 from forethought.router.strategies.base import insert_learned
 from forethought.router.strategies.effort import IN_WORDS, MIN_TOKENS_HIGH
 from tests.router.chats import (
@@ -51,8 +51,8 @@ def test_the_models_know_every_strategy() -> None:
 
 def test_what_no_policy_was_trained_on_is_not_what_policies_choose_from() -> None:
     assert list(ON_REQUEST) == ["vote:3", "vote:5", "cascade"]
-    assert not ON_REQUEST.keys() & STRATEGIES.keys()
-    for name in ON_REQUEST:
+    assert list(BY_NAME) == [*STRATEGIES, *ON_REQUEST, "recall"]
+    for name in BY_NAME.keys() - STRATEGIES.keys():
         with pytest.raises(ValueError, match="unknown strategy"):
             strategy_features(name)
 
@@ -205,6 +205,43 @@ def test_a_fixed_form_excludes_effort_in_words_but_not_native_effort(
     assert why is not None
     assert reason in why
     assert excluded(name, body, learned=make_learned(), native_effort=True) is None
+
+
+ONE_CALL = {"direct", "effort:low", "effort:high", "learned:low", "learned:high"}
+ALWAYS = {"direct"}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "in_words", "native"),
+    [
+        # What serves it where effort is asked for in words, and where the model takes it itself.
+        pytest.param({}, set(BY_NAME), set(BY_NAME), id="nothing special"),
+        pytest.param({"tools": [{"type": "function"}]}, ALWAYS, ALWAYS, id="tools"),
+        pytest.param({"functions": [{"name": "f"}]}, ALWAYS, ALWAYS, id="functions"),
+        pytest.param({"response_format": SCHEMA}, ALWAYS, ONE_CALL, id="JSON schema"),
+        pytest.param({"response_format": {"type": "json_object"}}, ALWAYS, ONE_CALL, id="JSON"),
+        pytest.param({"n": 2}, ALWAYS, ONE_CALL, id="n"),
+        pytest.param({"seed": 0}, ONE_CALL, ONE_CALL, id="seed"),
+        pytest.param({"logprobs": True}, ALWAYS, ONE_CALL, id="logprobs"),
+        pytest.param({"logprobs": True, "top_logprobs": 2}, ALWAYS, ONE_CALL, id="top_logprobs"),
+    ],
+)
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_what_cannot_serve_a_request_is_no_candidate_for_it(
+    name: str, fields: dict[str, Any], in_words: set[str], native: set[str]
+) -> None:
+    body = {**AT_MESSAGE, **fields}
+    found = make_request(body, learned=make_learned())
+    for native_effort, expected in ((False, in_words), (True, native)):
+        request = Request(
+            body=body,
+            split=found.split,
+            learned=found.learned,
+            native_effort=native_effort,
+            may_recall=True,
+        )
+        assert (BY_NAME[name].excluded(request) is None) == (name in expected)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,7 @@ async def _serving(settings: Settings, upstream: Upstream) -> Serving:
         native_effort=settings.native_effort,
         log_text=settings.log_text,
         ask_usage=settings.stream_usage,
+        recall=settings.recall,
     )
     if settings.embedded:
         alias = model_alias(settings)

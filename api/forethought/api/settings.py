@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     seed: int | None = None
     """Seeds exploration, for reproducible runs."""
 
+    recall: bool = False
+    """Whether a note's answer may be the reply, without asking the model."""
+
     sleep: Literal["auto", "off", "always"] = "auto"
     sleep_drafts: int = Field(default=3, ge=1, le=10)
     sleep_rounds: int = Field(default=1, ge=1, le=10)

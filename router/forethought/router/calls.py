@@ -1,13 +1,16 @@
-"""The upstream calls of one turn that makes several, and what all of them used."""
+"""The upstream calls of one turn that makes several, or none, and what all of them used."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from forethought.router.context import text_of
-from forethought.router.records import Usage
+from forethought.router.outcomes import ESTIMATED
+from forethought.router.pricing import Prices, cost
+from forethought.router.records import Outcome, Usage
 from forethought.router.sleep.writer import estimated_tokens
 from forethought.router.sse import usage_of
 from forethought.router.upstream.base import Upstream, UpstreamReply
@@ -53,6 +56,18 @@ class Calls:
         else:
             self._used[index] = used
         return reply
+
+    def billed(self, outcome: Outcome, prices: Prices | None) -> Outcome:
+        """The outcome with all that the calls used."""
+        used = self.usage
+        return replace(
+            outcome,
+            usage=used,
+            # Without a call nothing was bought, whether or not a price is known.
+            cost_usd=cost(used, prices) if self.made else 0.0,
+            error=outcome.error or (ESTIMATED if self.estimated else None),
+            calls=self.made,
+        )
 
 
 def parsed(reply: UpstreamReply) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from forethought.router.records import (
     LoggedDecision,
     Usage,
 )
-from forethought.router.strategies import ON_REQUEST, STRATEGIES, Request
+from forethought.router.strategies import BY_NAME, RECALL, STRATEGIES, Request
 from forethought.router.strategies.effort import unasked_reason
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ CHARS_PER_TOKEN: Final = 4.0
 _CACHED: Final = 4096
 
 V = TypeVar("V")
-Mode = Literal["greedy", "explored", "forced", "fallback"]
+Mode = Literal["greedy", "explored", "forced", "recalled", "fallback"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +116,17 @@ class Decider:
         """
         excluded = _excluded(situation.request)
         features = self._features_if_any(situation)
-        if situation.forced in ON_REQUEST:
-            name = situation.forced
-            excluded[name] = ON_REQUEST[name].excluded(situation.request)
         if situation.forced is not None:
             return self._forced(situation, situation.forced, excluded, features)
+        if _recalls(situation.request):
+            return self._certain(
+                situation,
+                RECALL.name,
+                {**excluded, RECALL.name: None},
+                features,
+                mode="recalled",
+                reason="recall: a note that all drafts agree on asks this very question.",
+            )
         excluded = _left_to_the_client(situation.request, excluded)
         if not features:
             return self._fallback(situation, features, "the features could not be computed")
@@ -222,14 +228,15 @@ class Decider:
         excluded: Mapping[str, str | None],
         features: dict[str, float],
     ) -> Decision:
-        why_not = excluded.get(name, "there is no such strategy")
-        if why_not is not None:
+        strategy = BY_NAME.get(name)
+        why_not = "there is no such strategy"
+        if strategy is None or (why_not := strategy.excluded(situation.request)) is not None:
             message = f"{name} cannot be forced: {why_not}"
             raise ValueError(message)
         return self._certain(
             situation,
             name,
-            excluded,
+            {**excluded, name: None},
             features,
             mode="forced",
             reason=f"The request asked for {name}.",
@@ -306,6 +313,14 @@ class Decider:
 
 def _excluded(request: Request) -> dict[str, str | None]:
     return {name: strategy.excluded(request) for name, strategy in STRATEGIES.items()}
+
+
+def _recalls(request: Request) -> bool:
+    try:
+        return RECALL.excluded(request) is None
+    except Exception:
+        log.exception("the notes could not be searched; asking the model")
+        return False
 
 
 def _left_to_the_client(

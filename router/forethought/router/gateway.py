@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from forethought.router.calls import Calls, with_usage
@@ -21,8 +20,8 @@ from forethought.router.incoming import ChatRequest
 from forethought.router.known import Known, KnownContexts
 from forethought.router.log import LogWriter
 from forethought.router.log.rows import Record
-from forethought.router.outcomes import ESTIMATED, Measure
-from forethought.router.pricing import PriceTable, cost
+from forethought.router.outcomes import Measure
+from forethought.router.pricing import PriceTable
 from forethought.router.records import Decision, Outcome
 from forethought.router.replies import (
     Reply,
@@ -109,7 +108,7 @@ class Gateway:
             reply = await self._upstream.complete(turn.body, turn.request.headers)
         except UpstreamError as error:
             turn.waited_s += time.perf_counter() - began
-            return await self._failed(turn, error, measure)
+            return await self._failed(turn, error, measure.failed(error))
         except asyncio.CancelledError:
             self._finish_later(turn, measure.cancelled())
             raise
@@ -117,7 +116,7 @@ class Gateway:
             self._finish_later(turn, measure.broken(error))
             raise
         turn.waited_s += time.perf_counter() - began
-        return await self._whole(turn, reply, measure)
+        return await self._whole(turn, reply, measure.whole(reply))
 
     @asynccontextmanager
     async def stream(self, turn: Turn) -> AsyncIterator[Reply | StreamedReply]:
@@ -144,7 +143,7 @@ class Gateway:
                 reply = UpstreamReply(upstream.status, upstream.headers, body)
         except UpstreamError as error:
             turn.waited_s += time.perf_counter() - began
-            yield await self._failed(turn, error, measure)
+            yield await self._failed(turn, error, measure.failed(error))
             return
         except asyncio.CancelledError:
             self._finish_later(turn, measure.cancelled())
@@ -153,20 +152,17 @@ class Gateway:
             self._finish_later(turn, measure.broken(error))
             raise
         turn.waited_s += time.perf_counter() - began
-        yield await self._whole(turn, reply, measure)
+        yield await self._whole(turn, reply, measure.whole(reply))
 
     async def _planned(self, turn: Turn, plan: Plan) -> Reply:
-        """Answer by several calls. Leaving early cancels them; all that were made are billed."""
+        """Answer by several calls or none. Leaving early cancels them; all made are billed."""
         measure = self._measure(turn)
         calls = Calls(self._upstream, turn.request.headers)
         began = time.perf_counter()
 
         def billed(outcome: Outcome) -> Outcome:
-            used = calls.usage
-            note = outcome.error or (ESTIMATED if calls.estimated else None)
-            # Without a call nothing was bought, whether or not a price is known.
-            spent = cost(used, measure.prices) if calls.made else 0.0
-            return replace(outcome, usage=used, cost_usd=spent, error=note, calls=calls.made)
+            turn.calls = calls.made
+            return calls.billed(outcome, measure.prices)
 
         try:
             try:
@@ -176,10 +172,7 @@ class Gateway:
                 reply = await calls(unstreamed(turn.direct_body))
         except UpstreamError as error:
             turn.waited_s += time.perf_counter() - began
-            turn.calls = calls.made
-            await self._finish(turn, billed(measure.failed(error)))
-            headers = reply_headers(turn, {"content-type": "application/json"})
-            return Reply(error.http_status, headers, error_body(error))
+            return await self._failed(turn, error, billed(measure.failed(error)))
         except asyncio.CancelledError:
             self._finish_later(turn, billed(measure.cancelled()))
             raise
@@ -187,10 +180,8 @@ class Gateway:
             self._finish_later(turn, billed(measure.broken(error)))
             raise
         turn.waited_s += time.perf_counter() - began
-        turn.calls = calls.made
         reply = with_usage(reply, calls.usage)
-        await self._finish(turn, billed(measure.whole(reply)))
-        return Reply(reply.status, reply_headers(turn, reply.headers), reply.body)
+        return await self._whole(turn, reply, billed(measure.whole(reply)))
 
     async def route(self, request: ChatRequest) -> Decision:
         """What would be decided; nothing is logged, sent or remembered."""
@@ -233,12 +224,12 @@ class Gateway:
                 remedy="Try again.",
             )
 
-    async def _whole(self, turn: Turn, reply: UpstreamReply, measure: Measure) -> Reply:
-        await self._finish(turn, measure.whole(reply))
+    async def _whole(self, turn: Turn, reply: UpstreamReply, outcome: Outcome) -> Reply:
+        await self._finish(turn, outcome)
         return Reply(reply.status, reply_headers(turn, reply.headers), reply.body)
 
-    async def _failed(self, turn: Turn, error: UpstreamError, measure: Measure) -> Reply:
-        await self._finish(turn, measure.failed(error))
+    async def _failed(self, turn: Turn, error: UpstreamError, outcome: Outcome) -> Reply:
+        await self._finish(turn, outcome)
         headers = reply_headers(turn, {"content-type": "application/json"})
         return Reply(error.http_status, headers, error_body(error))
 

@@ -136,7 +136,8 @@ class Decision:
 
     ``features`` are the values of ``forethought.models.features`` by name, without the
     strategy's own; ``candidates`` has one entry a known strategy. ``reason`` is the
-    plain-words "why". ``mode``: how the strategy was chosen.
+    plain-words "why". ``mode``: how the strategy was chosen; ``recalled``: by a certain note,
+    before any policy.
     """
 
     id: str
@@ -148,7 +149,7 @@ class Decision:
     model: str
     strategy: str
     propensity: float
-    mode: Literal["greedy", "explored", "forced", "fallback"]
+    mode: Literal["greedy", "explored", "forced", "recalled", "fallback"]
     policy_version: str
     feature_version: str
     features: dict[str, float]

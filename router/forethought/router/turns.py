@@ -37,7 +37,8 @@ class Serving:
     ``model``: what ``forethought/auto`` stands for; ``models``: all that the upstream has,
     None where it is asked itself. ``provider_url`` finds the prices of a remote upstream.
     ``native_effort``: whether the model takes ``reasoning_effort``; None judges by its name.
-    ``ask_usage``: ask streams for their usage where the client did not.
+    ``ask_usage``: ask streams for their usage where the client did not. ``recall``: let notes
+    answer without the model.
     """
 
     model: str | None
@@ -46,6 +47,7 @@ class Serving:
     native_effort: bool | None = None
     log_text: bool = True
     ask_usage: bool = True
+    recall: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,6 +105,7 @@ class Turns:
             split=found,
             learned=None if known is None else known.learned,
             native_effort=self._native_effort(body["model"]),
+            may_recall=self._serving.recall,
         )
         situation = Situation(
             tenant=request.tenant,

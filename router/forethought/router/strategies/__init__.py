@@ -11,9 +11,10 @@ from forethought.router.strategies.cascade import Cascade
 from forethought.router.strategies.direct import Direct
 from forethought.router.strategies.effort import Effort
 from forethought.router.strategies.learned import Learned
+from forethought.router.strategies.recall import Recall
 from forethought.router.strategies.vote import Vote
 
-__all__ = ["BY_NAME", "ON_REQUEST", "STRATEGIES", "Prepared", "Request", "Strategy"]
+__all__ = ["BY_NAME", "ON_REQUEST", "RECALL", "STRATEGIES", "Prepared", "Request", "Strategy"]
 
 _ALL: tuple[Strategy, ...] = (
     Direct(),
@@ -32,4 +33,9 @@ ON_REQUEST: Final[Mapping[str, Strategy]] = MappingProxyType(
 """Several calls each, only where the client asks for them: no policy was trained on them, and a
 prediction for them would be a guess."""
 
-BY_NAME: Final[Mapping[str, Strategy]] = MappingProxyType({**STRATEGIES, **ON_REQUEST})
+RECALL: Final = Recall()
+"""Before the policy's choice, where the server allows it and a note's answer is certain."""
+
+BY_NAME: Final[Mapping[str, Strategy]] = MappingProxyType(
+    {**STRATEGIES, **ON_REQUEST, RECALL.name: RECALL}
+)

@@ -18,7 +18,7 @@ Call = Callable[[Mapping[str, Any]], Awaitable[UpstreamReply]]
 """One upstream call with this body; what it uses is counted."""
 
 Plan = Callable[[Call], Awaitable[UpstreamReply]]
-"""Several calls, and the reply they come to."""
+"""Several calls, or none, and the reply they come to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +30,15 @@ class Request:
     learned: LearnedContext | None = None
     native_effort: bool = False
     """Whether the model takes ``reasoning_effort`` itself (else effort is asked for in words)."""
+    may_recall: bool = False
+    """Whether the server lets notes answer without the model (its setting ``recall``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """The body to send, and what was added to the client's, in plain words.
 
-    ``plan``: how to come to a reply that takes more than sending ``body`` once.
+    ``plan``: how to come to a reply where that is not sending ``body`` once.
     """
 
     body: dict[str, Any]
