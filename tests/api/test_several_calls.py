@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from openai import BadRequestError
 
+from forethought.router.records import Outcome
 from tests.api.server import KEY, ApiServer
 from tests.fake_upstream import FakeUpstreamServer
 
@@ -151,14 +152,15 @@ def test_a_client_that_hangs_up_cancels_all_samples(
     while fake.disconnects < before + 2 and time.monotonic() < until:
         time.sleep(0.02)
     assert fake.disconnects == before + 2
-    while time.monotonic() < until:
-        last = max(
-            (d for d in server.services.reader.logged_decisions() if d.outcome is not None),
-            key=lambda d: d.decision.created_at,
-        )
-        if last.outcome is not None and last.outcome.status == "cancelled":
-            break
+    while (last := latest_outcome(server)).status != "cancelled" and time.monotonic() < until:
         time.sleep(0.05)
-    assert last.outcome is not None
-    assert last.outcome.status == "cancelled"
-    assert last.outcome.usage.input_tokens > 0
+    assert last.status == "cancelled"
+    assert last.calls == 2
+    assert last.usage.input_tokens > 0
+
+
+def latest_outcome(server: ApiServer) -> Outcome:
+    logged = [d for d in server.services.reader.logged_decisions() if d.outcome is not None]
+    outcome = max(logged, key=lambda d: d.decision.created_at).outcome
+    assert outcome is not None
+    return outcome

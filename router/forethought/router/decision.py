@@ -229,8 +229,8 @@ class Decider:
         features: dict[str, float],
     ) -> Decision:
         strategy = BY_NAME.get(name)
-        why_not = "there is no such strategy"
-        if strategy is None or (why_not := strategy.excluded(situation.request)) is not None:
+        why_not = strategy.excluded(situation.request) if strategy else "there is no such strategy"
+        if why_not is not None:
             message = f"{name} cannot be forced: {why_not}"
             raise ValueError(message)
         return self._certain(
