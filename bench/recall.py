@@ -107,6 +107,9 @@ class Counted:
         self.recalled += taken
         self.near.update(t for t in THRESHOLDS if cosine >= t)
 
+    def __add__(self, other: Counted) -> Counted:
+        return Counted(self.of + other.of, self.recalled + other.recalled, self.near + other.near)
+
 
 def beside_each_other(contexts: Contexts, embedder: Embedder) -> dict[str, Counted]:
     """Every question with every other on its context as the only note, where golds differ."""
@@ -209,7 +212,7 @@ def _show(title: str, found: Mapping[str, Counted]) -> None:
     head = ["data set", "tries", "recalled", *(f"cosine >= {t}" for t in THRESHOLDS)]
     lines = [
         [name, f"{c.of:,}", f"{c.recalled:,}", *(f"{c.near[t]:,}" for t in THRESHOLDS)]
-        for name, c in found.items()
+        for name, c in {**found, "all": sum(found.values(), Counted())}.items()
     ]
     print(f"\n{title}\n{table(head, lines)}")
 
