@@ -130,6 +130,7 @@ def test_what_was_said_since_the_context_forbids_it() -> None:
         pytest.param({"notes": (replace(NOTE, text=QUESTION.rstrip("?")),)}, id="no question"),
         pytest.param({"notes": (NOTE, replace(NOTE, answer="4"))}, id="two answers"),
         pytest.param({"notes": (NOTE, replace(NOTE, verified=False))}, id="a doubtful twin"),
+        pytest.param({"notes": (replace(NOTE, kind="computed"),)}, id="a number of the context"),
         pytest.param({"level": "k1r1"}, id="one draft"),
         pytest.param({"level": "by hand"}, id="unknown level"),
         pytest.param({"notes": ()}, id="nothing"),

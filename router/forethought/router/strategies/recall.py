@@ -2,9 +2,9 @@
 
 Off unless the server's setting ``recall`` is on, and then taken wherever it is certain: the query
 is the question of a note, word for word but for what cannot change its meaning
-(``forethought.router.questions``), and every draft of the sleep came to the note's answer. Anything
-that asks for more than a short plain text goes to the model. How certain that is, ``bench.recall``
-measures.
+(``forethought.router.questions``), and the note's answer stands in every draft of the sleep.
+Anything that asks for more than a short plain text goes to the model. How certain that is,
+``bench.recall`` measures.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from forethought.router.context import Split
+from forethought.router.grading import final_number
 from forethought.router.questions import question_form
 from forethought.router.records import LearnedContext, Note
+from forethought.router.sleep.programs import numbers_in
 from forethought.router.sleep.writer import estimated_tokens
 from forethought.router.strategies.base import Call, Prepared, Request
 from forethought.router.upstream.base import UpstreamReply
@@ -50,7 +53,7 @@ class Recall:
             return f"the notes are of {learned.model}, and another model was asked for"
         if (why := _not_plain(request)) is not None:
             return why
-        note = _match(learned, request.split.query)
+        note = _match(learned, request.split)
         if note is None:
             return "no note that all drafts agree on asks this very question"
         if _too_long(note, request.body):
@@ -64,7 +67,7 @@ class Recall:
             ValueError: ``excluded`` says why not.
         """
         learned = request.learned
-        note = None if learned is None else _match(learned, request.split.query)
+        note = None if learned is None else _match(learned, request.split)
         if learned is None or note is None:
             message = f"recall needs a note that asks the query: {self.excluded(request)}"
             raise ValueError(message)
@@ -96,18 +99,25 @@ def _not_plain(request: Request) -> str | None:
     return None
 
 
-def _match(learned: LearnedContext, query: str) -> Note | None:
-    """The note that asks the query, if all certain ones that do have one answer."""
+def _match(learned: LearnedContext, split: Split) -> Note | None:
+    """The note that asks the query, if all that do are certain and have one answer."""
     drafts = _DRAFTS.fullmatch(learned.level)
-    asked = question_form(query)
+    asked = question_form(split.query)
     if asked is None or drafts is None or int(drafts[1]) < MIN_DRAFTS:
         return None
     asking = [n for n in learned.notes if n.text.endswith("?") and question_form(n.text) == asked]
     # A doubtful note that asks the same is a doubt about the certain one.
-    if not asking or not all(n.verified and n.confidence >= 1.0 and n.answer for n in asking):
+    if not asking or not all(_certain(note, split.context_text) for note in asking):
         return None
     answers = {final_answer(n.answer or "", n.text) for n in asking}
     return asking[0] if len(answers) == 1 and None not in answers else None
+
+
+def _certain(note: Note, context: str) -> bool:
+    if not note.verified or note.confidence < 1.0 or not note.answer:
+        return False
+    # A number that the context states stands in every draft, whatever a draft derived.
+    return note.kind != "computed" or final_number(note.answer) not in numbers_in(context)
 
 
 def _too_long(note: Note, body: Mapping[str, Any]) -> bool:
