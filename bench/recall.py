@@ -1,7 +1,7 @@
 """How sure recall is: every question beside every other, traps, and what recorded notes answer.
 
-1. Each question of the data sets asked with the other questions on its context, and their gold
-   answers, as notes: a recalled answer is wrong unless the golds are equal.
+1. Each question of the data sets beside each other one on its context whose gold answer differs:
+   if they pass for the same, one would be answered with the other's note.
 2. Traps: each question with one word changed in a way that asks something else.
 3. Each question said in another way that asks the same (of the kinds that recall knows).
 4. The recorded questions with the notes that sleep wrote: how many are recalled, how many of
@@ -38,7 +38,7 @@ from forethought.models.embedding import Embedder, WordLlamaEmbedder
 from forethought.router.context import split
 from forethought.router.grading import grade
 from forethought.router.questions import same_question
-from forethought.router.records import LearnedContext, Note, Usage
+from forethought.router.records import LearnedContext
 from forethought.router.sleep.prompts import PROMPT_VERSION
 from forethought.router.strategies import RECALL, Request
 from forethought.router.strategies.base import Plan
@@ -49,7 +49,7 @@ THRESHOLDS: Final = (0.9, 0.95, 0.98)
 Contexts = Mapping[str, tuple[Row, dict[str, Row]]]
 """Each context by id, with its queries by id."""
 
-TARGETS = {"crossed_wrong": 0, "traps_recalled": 0}
+TARGETS = {"crossed_same": 0, "traps_same": 0}
 
 
 def request_on(context: str, query: str, learned: LearnedContext) -> Request:
@@ -58,10 +58,6 @@ def request_on(context: str, query: str, learned: LearnedContext) -> Request:
     body = {"model": learned.model, "messages": messages}
     cut = split(body, known=lambda _: False, shared=lambda _: False)
     return Request(body=body, split=cut, learned=learned, may_recall=True)
-
-
-def recalls(context: str, query: str, learned: LearnedContext) -> bool:
-    return RECALL.excluded(request_on(context, query, learned)) is None
 
 
 def recalled(context: str, query: str, learned: LearnedContext) -> str | None:
@@ -84,35 +80,25 @@ async def _reply(plan: Plan) -> UpstreamReply:
     return await plan(call)
 
 
-def gold_note(query: Row) -> LearnedContext:
-    """A learned context of one certain note: this question with its gold answer."""
-    gold = query["answer"] if isinstance(query["answer"], str) else ", ".join(query["answer"])
-    note = Note(kind="question", text=query["query"], answer=gold, confidence=1.0, verified=True)
-    return LearnedContext(
-        id="lc_gold", context_id="ctx", version=1, level="k3r1", model="m", notes=(note,),
-        text="", tokens=0, usage=Usage(), cost_usd=None, created_at=0.0,
-    )  # fmt: skip
-
-
 @dataclass(slots=True)
 class Counted:
-    """``of`` tries, how many recall took, and how many each threshold would have."""
+    """``of`` pairs, how many pass for one question, and how many each threshold would take."""
 
     of: int = 0
-    recalled: int = 0
+    same: int = 0
     near: Counter[float] = field(default_factory=Counter)
 
     def count(self, taken: bool, cosine: float) -> None:
         self.of += 1
-        self.recalled += taken
+        self.same += taken
         self.near.update(t for t in THRESHOLDS if cosine >= t)
 
     def __add__(self, other: Counted) -> Counted:
-        return Counted(self.of + other.of, self.recalled + other.recalled, self.near + other.near)
+        return Counted(self.of + other.of, self.same + other.same, self.near + other.near)
 
 
 def beside_each_other(contexts: Contexts, embedder: Embedder) -> dict[str, Counted]:
-    """Every question with every other on its context as the only note, where golds differ."""
+    """Every question beside every other on its context, where golds differ."""
     found: dict[str, Counted] = {}
     for row, own in contexts.values():
         counted = found.setdefault(row["dataset"], Counted())
@@ -120,7 +106,7 @@ def beside_each_other(contexts: Contexts, embedder: Embedder) -> dict[str, Count
         cosines = _cosines(embedder, [q["query"] for q in queries])
         for i, j in permutations(range(len(queries)), 2):
             if _gold(queries[i]) != _gold(queries[j]):
-                taken = recalls(row["context"], queries[i]["query"], gold_note(queries[j]))
+                taken = same_question(queries[i]["query"], queries[j]["query"])
                 counted.count(taken, cosines[i, j])
     return found
 
@@ -128,7 +114,7 @@ def beside_each_other(contexts: Contexts, embedder: Embedder) -> dict[str, Count
 def changed(
     contexts: Contexts, embedder: Embedder, change: Callable[[str, list[str]], Iterator[str]]
 ) -> dict[str, Counted]:
-    """Every question, as the only note, asked in the words that ``change`` makes of it."""
+    """Every question beside what ``change`` makes of it."""
     found: dict[str, Counted] = {}
     for row, own in contexts.values():
         counted = found.setdefault(row["dataset"], Counted())
@@ -137,7 +123,7 @@ def changed(
             asked = [q for q in change(query["query"], names) if q != query["query"]]
             cosines = _cosines(embedder, [query["query"], *asked])
             for text, cosine in zip(asked, cosines[0, 1:], strict=True):
-                counted.count(recalls(row["context"], text, gold_note(query)), cosine)
+                counted.count(same_question(text, query["query"]), cosine)
     return found
 
 
@@ -209,9 +195,9 @@ def _gold(query: Row) -> tuple[str, str]:
 
 
 def _show(title: str, found: Mapping[str, Counted]) -> None:
-    head = ["data set", "tries", "recalled", *(f"cosine >= {t}" for t in THRESHOLDS)]
+    head = ["data set", "pairs", "the same", *(f"cosine >= {t}" for t in THRESHOLDS)]
     lines = [
-        [name, f"{c.of:,}", f"{c.recalled:,}", *(f"{c.near[t]:,}" for t in THRESHOLDS)]
+        [name, f"{c.of:,}", f"{c.same:,}", *(f"{c.near[t]:,}" for t in THRESHOLDS)]
         for name, c in {**found, "all": sum(found.values(), Counted())}.items()
     ]
     print(f"\n{title}\n{table(head, lines)}")
@@ -224,11 +210,14 @@ def main() -> None:
     sleeps = [row for row in rows if row["variant"] == PROMPT_VERSION]
 
     crossed = beside_each_other(contexts, embedder)
-    _show("Another question's note, with another gold answer (every one taken is wrong)", crossed)
+    _show(
+        "Another question on the same context, with another gold answer (each taken is wrong)",
+        crossed,
+    )
     trapped = changed(contexts, embedder, traps)
-    _show("A question with one thing changed (every one taken is wrong)", trapped)
+    _show("A question with one thing changed (each taken is wrong)", trapped)
     said = changed(contexts, embedder, lambda question, _: rewrites(question))
-    _show("A question in other words that ask the same (every one taken is right)", said)
+    _show("A question in other words that ask the same (each taken is right)", said)
 
     recorded = from_recorded(contexts, sleeps, embedder)
     lines = []
@@ -251,11 +240,11 @@ def main() -> None:
     rewritten = sum(c.of for c in said.values())
     figures = {
         "crossed_pairs": sum(c.of for c in crossed.values()),
-        "crossed_wrong": sum(c.recalled for c in crossed.values()),
+        "crossed_same": sum(c.same for c in crossed.values()),
         "traps": sum(c.of for c in trapped.values()),
-        "traps_recalled": sum(c.recalled for c in trapped.values()),
-        "rewrites_recalled": round(sum(c.recalled for c in said.values()) / rewritten, 4),
-        "recorded_questions": total,
+        "traps_same": sum(c.same for c in trapped.values()),
+        "rewrites_same": round(sum(c.same for c in said.values()) / rewritten, 4),
+        "recorded_asked": total,
         "recorded_recalled": len(answers),
         "recorded_quality": round(float(np.mean(answers)), 4) if answers else None,
         "search_p99_us": round(float(np.percentile(took, 99)), 1),

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.recall import gold_note, recalled, recalls
 from bench.rewording import rewrites, traps
+from forethought.router.questions import same_question
 
-CONTEXT = "Ann and Bob have 3 boxes of 8 pens each, and sell pens for 2 dollars."
-QUERY = {"query": "How many more pens did Ann sell in 2019?", "answer": "8"}
+QUESTION = "How many more pens did Ann sell in 2019?"
 
 
 @pytest.mark.parametrize(
@@ -20,11 +19,10 @@ QUERY = {"query": "How many more pens did Ann sell in 2019?", "answer": "8"}
         "If prices doubled, How many more pens did Ann sell in 2019?",
     ],
 )
-def test_traps_are_made_and_not_recalled(trap: str) -> None:
-    assert trap in traps(QUERY["query"], ["Ann", "Bob"])
-    assert not recalls(CONTEXT, trap, gold_note(QUERY))
+def test_traps_are_made_and_ask_something_else(trap: str) -> None:
+    assert trap in traps(QUESTION, ["Ann", "Bob"])
+    assert not same_question(QUESTION, trap)
 
 
-def test_rewordings_are_recalled() -> None:
-    for text in rewrites(QUERY["query"]):
-        assert recalled(CONTEXT, text, gold_note(QUERY)) == "8"
+def test_rewordings_ask_the_same() -> None:
+    assert all(same_question(QUESTION, text) for text in rewrites(QUESTION))

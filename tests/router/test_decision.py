@@ -18,7 +18,7 @@ from forethought.router.allocation import Preferences
 from forethought.router.decision import Decider, Situation, _Cache, target_probabilities
 from forethought.router.log import LogReader, LogWriter, Store
 from forethought.router.pricing import Prices, PriceTable
-from forethought.router.records import Context, LearnedContext, LoggedDecision
+from forethought.router.records import Context, LearnedContext, LoggedDecision, Note
 from forethought.router.strategies import BY_NAME, STRATEGIES, Request
 from tests.models.synthetic import fit_outcome, make_decisions
 from tests.router.chats import (
@@ -410,7 +410,8 @@ def test_notes_that_cannot_be_searched_do_not_stop_the_request(
 
 
 def recalling(body: dict[str, Any], *, may_recall: bool = True) -> Situation:
-    found = make_request(body, learned=make_learned())
+    note = Note(kind="computed", text=QUESTION, answer="36", confidence=1.0, verified=True)
+    found = make_request(body, learned=make_learned(notes=(note,)))
     request = Request(body=body, split=found.split, learned=found.learned, may_recall=may_recall)
     return Situation(
         tenant="acme", model="m", request=request, context=make_context(body), now=20.0

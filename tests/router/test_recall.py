@@ -19,13 +19,14 @@ from forethought.router.upstream.base import UpstreamReply
 from tests.router.chats import DOCUMENT, QUESTION, chat, cut, make_learned, message, system, user
 
 BODY = chat(system(DOCUMENT), user(QUESTION))
-NOTE = make_learned().notes[0]
+NOTE = replace(make_learned().notes[0], kind="computed", answer="36")
+"""No clause costs 36: what the document states itself would not be recalled."""
 
 
 def asked(
     body: dict[str, Any] = BODY, learned: LearnedContext | None = None, **more: Any
 ) -> Request:
-    values = {"learned": learned or make_learned(), "may_recall": True, **more}
+    values = {"learned": learned or make_learned(notes=(NOTE,)), "may_recall": True, **more}
     return Request(body=body, split=cut(body), **values)
 
 
@@ -50,7 +51,7 @@ def test_the_answer_is_the_notes_and_the_model_is_not_called() -> None:
     request = asked()
     assert RECALL.excluded(request) is None
     said = replied(request)
-    assert said["choices"][0]["message"] == {"role": "assistant", "content": "3"}
+    assert said["choices"][0]["message"] == {"role": "assistant", "content": "36"}
     assert said["choices"][0]["finish_reason"] == "stop"
     assert said["model"] == "m"
     assert RECALL.prepare(request).changes == (
@@ -71,7 +72,7 @@ def test_the_answer_is_the_notes_and_the_model_is_not_called() -> None:
 )
 def test_it_serves(body: dict[str, Any]) -> None:
     assert RECALL.excluded(asked(body)) is None
-    assert replied(asked(body))["choices"][0]["message"]["content"] == "3"
+    assert replied(asked(body))["choices"][0]["message"]["content"] == "36"
 
 
 def test_it_is_off_unless_the_server_allows_it() -> None:
@@ -86,7 +87,9 @@ ANN = message("assistant", "Clause 4 was raised by a dollar.")
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        pytest.param(chat(system(DOCUMENT), user("How much is clause 4?")), "no note", id="other"),
+        pytest.param(
+            chat(system(DOCUMENT), user("How much is clause 4?")), "no calculated note", id="other"
+        ),
         pytest.param(chat(user(QUESTION)), "nothing was learned", id="no context"),
         pytest.param({**BODY, "model": "large"}, "another model", id="another model"),
         pytest.param({**BODY, "unknown_field": 1}, "unknown_field", id="unknown field"),
@@ -113,7 +116,7 @@ def test_what_was_said_since_the_context_forbids_it() -> None:
     request = Request(
         body=body,
         split=cut(body, known={short.hash or ""}),
-        learned=make_learned(),
+        learned=make_learned(notes=(NOTE,)),
         may_recall=True,
     )
     assert request.split.boundary is not None
@@ -128,9 +131,10 @@ def test_what_was_said_since_the_context_forbids_it() -> None:
         pytest.param({"notes": (replace(NOTE, confidence=0.667),)}, id="drafts disagree"),
         pytest.param({"notes": (replace(NOTE, answer=None),)}, id="no answer"),
         pytest.param({"notes": (replace(NOTE, text=QUESTION.rstrip("?")),)}, id="no question"),
-        pytest.param({"notes": (NOTE, replace(NOTE, answer="4"))}, id="two answers"),
+        pytest.param({"notes": (NOTE, replace(NOTE, answer="40"))}, id="two answers"),
         pytest.param({"notes": (NOTE, replace(NOTE, verified=False))}, id="a doubtful twin"),
-        pytest.param({"notes": (replace(NOTE, kind="computed"),)}, id="a number of the context"),
+        pytest.param({"notes": (replace(NOTE, answer="3"),)}, id="a number of the context"),
+        pytest.param({"notes": (replace(NOTE, kind="question"),)}, id="an answer in words"),
         pytest.param({"level": "k1r1"}, id="one draft"),
         pytest.param({"level": "by hand"}, id="unknown level"),
         pytest.param({"notes": ()}, id="nothing"),
@@ -138,13 +142,13 @@ def test_what_was_said_since_the_context_forbids_it() -> None:
 )
 def test_a_doubtful_note_does_not_answer(changes: dict[str, Any]) -> None:
     request = asked(learned=make_learned(**changes))
-    assert "no note" in (RECALL.excluded(request) or "")
+    assert "no calculated note" in (RECALL.excluded(request) or "")
     with pytest.raises(ValueError, match="needs a note"):
         RECALL.prepare(request)
 
 
 def test_an_answer_longer_than_the_request_allows_is_not_cut() -> None:
-    learned = make_learned(notes=(replace(NOTE, answer="three dollars a month"),))
+    learned = make_learned(notes=(replace(NOTE, answer="123456789.25"),))
     body = {**BODY, "max_tokens": 2}
     assert "longer" in (RECALL.excluded(asked(body, learned)) or "")
 
@@ -155,9 +159,9 @@ QUESTIONS = st.sampled_from(
 )  # fmt: skip
 NOTES = st.builds(
     Note,
-    kind=st.just("question"),
+    kind=st.sampled_from(["computed", "question"]),
     text=QUESTIONS,
-    answer=st.sampled_from(["3", "4", "", None]),
+    answer=st.sampled_from(["3", "36", "40", "", None]),
     confidence=st.sampled_from([0.5, 1.0]),
     verified=st.booleans(),
 )
@@ -172,7 +176,9 @@ def test_only_what_every_note_on_the_question_says_is_answered(
         return
     asking = [note for note in notes if same_question(note.text, query)]
     assert asking
-    assert all(note.verified and note.confidence == 1.0 for note in asking)
+    assert all(
+        note.kind == "computed" and note.verified and note.confidence == 1.0 for note in asking
+    )
     assert {note.answer for note in asking} == {
         replied(request)["choices"][0]["message"]["content"]
     }

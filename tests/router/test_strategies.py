@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from forethought.models.features import strategy_features
+from forethought.router.records import LearnedContext, Note
 from forethought.router.strategies import BY_NAME, ON_REQUEST, STRATEGIES, Request
 from forethought.router.strategies.base import insert_learned
 from forethought.router.strategies.effort import IN_WORDS, MIN_TOKENS_HIGH
@@ -207,6 +208,12 @@ def test_a_fixed_form_excludes_effort_in_words_but_not_native_effort(
     assert excluded(name, body, learned=make_learned(), native_effort=True) is None
 
 
+def calculated() -> LearnedContext:
+    """What recall can answer from too."""
+    note = Note(kind="computed", text=QUESTION, answer="36", confidence=1.0, verified=True)
+    return make_learned(notes=(note,))
+
+
 ONE_CALL = {"direct", "effort:low", "effort:high", "learned:low", "learned:high"}
 ALWAYS = {"direct"}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
@@ -232,7 +239,7 @@ def test_what_cannot_serve_a_request_is_no_candidate_for_it(
     name: str, fields: dict[str, Any], in_words: set[str], native: set[str]
 ) -> None:
     body = {**AT_MESSAGE, **fields}
-    found = make_request(body, learned=make_learned())
+    found = make_request(body, learned=calculated())
     for native_effort, expected in ((False, in_words), (True, native)):
         request = Request(
             body=body,

@@ -125,7 +125,7 @@ class Decider:
                 {**excluded, RECALL.name: None},
                 features,
                 mode="recalled",
-                reason="recall: a note that all drafts agree on asks this very question.",
+                reason="recall: a checked note that all drafts agree on asks this very question.",
             )
         excluded = _left_to_the_client(situation.request, excluded)
         if not features:

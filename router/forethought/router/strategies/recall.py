@@ -2,9 +2,9 @@
 
 Off unless the server's setting ``recall`` is on, and then taken wherever it is certain: the query
 is the question of a note, word for word but for what cannot change its meaning
-(``forethought.router.questions``), and the note's answer stands in every draft of the sleep.
-Anything that asks for more than a short plain text goes to the model. How certain that is,
-``bench.recall`` measures.
+(``forethought.router.questions``), and the note is a calculation that was done again and whose
+result stands in every draft of the sleep. Anything that asks for more than a short plain text goes
+to the model. How certain that is, ``bench.recall`` measures.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Recall:
             return why
         note = _match(learned, request.split)
         if note is None:
-            return "no note that all drafts agree on asks this very question"
+            return "no calculated note that all drafts agree on asks this very question"
         if _too_long(note, request.body):
             return "the noted answer is longer than the request allows"
         return None
@@ -114,10 +114,12 @@ def _match(learned: LearnedContext, split: Split) -> Note | None:
 
 
 def _certain(note: Note, context: str) -> bool:
-    if not note.verified or note.confidence < 1.0 or not note.answer:
+    # A small model says the same wrong thing twice ("Who was Kintoki's wife? Kintaro's wife"): for
+    # answers in words agreement proves nothing.
+    if note.kind != "computed" or not note.verified or note.confidence < 1.0 or not note.answer:
         return False
     # A number that the context states stands in every draft, whatever a draft derived.
-    return note.kind != "computed" or final_number(note.answer) not in numbers_in(context)
+    return final_number(note.answer) not in numbers_in(context)
 
 
 def _too_long(note: Note, body: Mapping[str, Any]) -> bool:
