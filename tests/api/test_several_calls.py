@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from anthropic import Anthropic
 from openai import BadRequestError
 
 from forethought.router.records import Outcome
@@ -98,6 +99,27 @@ def test_a_stream_is_the_chosen_sample_with_the_usage_of_all(ask: Callable[..., 
     chunks = list(raw.parse())
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "12"
     assert chunks[-1].usage.completion_tokens == 3
+
+
+@pytest.mark.parametrize("strategy", ["vote:3", "cascade"])
+def test_clients_of_anthropic_are_served_whole_and_streamed(
+    pair: tuple[ApiServer, FakeUpstreamServer], script: Said, strategy: str
+) -> None:
+    server, _ = pair
+    asked: Any = {
+        "model": "fake", "max_tokens": 50, "messages": [{"role": "user", "content": ASK}],
+        "extra_headers": {"x-forethought-strategy": strategy},
+    }  # fmt: skip
+    with Anthropic(base_url=server.url, api_key=KEY, max_retries=0) as client:
+        script[:] = ["12", "12"]
+        whole = client.messages.create(**asked)
+        assert [block.text for block in whole.content if block.type == "text"] == ["12"]
+        assert whole.usage.output_tokens == 2
+        script[:] = ["12", "12"]
+        with client.messages.stream(**asked) as stream:
+            assert "".join(stream.text_stream) == "12"
+            final = stream.get_final_message()
+    assert (final.stop_reason, final.usage.output_tokens) == ("end_turn", 2)
 
 
 def test_a_failed_sample_falls_back_to_direct(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from forethought.router.outcomes import ESTIMATED
 from forethought.router.pricing import Prices, cost
 from forethought.router.records import Outcome, Usage
 from forethought.router.sleep.writer import estimated_tokens
-from forethought.router.sse import usage_of
+from forethought.router.sse import tier_of, usage_of
 from forethought.router.upstream.base import Upstream, UpstreamReply
 
 
@@ -29,6 +29,7 @@ class Calls:
         self._upstream = upstream
         self._headers = headers
         self._used: list[Usage] = []
+        self._tiers: list[str | None] = []
 
     @property
     def usage(self) -> Usage:
@@ -40,12 +41,14 @@ class Calls:
         texts = (text_of(message.get("content")) for message in body["messages"])
         asked = Usage(input_tokens=sum(map(estimated_tokens, texts)))
         self._used.append(asked)
+        self._tiers.append(None)
         try:
             reply = await self._upstream.complete(body, self._headers)
         except BaseException:
             self.estimated = True
             raise
         said = parsed(reply)
+        self._tiers[index] = tier_of(said)
         used = usage_of(said.get("usage"))
         if reply.status >= 400:
             self._used[index] = used or Usage()
@@ -57,14 +60,17 @@ class Calls:
             self._used[index] = used
         return reply
 
-    def billed(self, outcome: Outcome, prices: Prices | None) -> Outcome:
-        """The outcome with all that the calls used."""
-        used = self.usage
+    def billed(self, outcome: Outcome, prices: Callable[[str | None], Prices | None]) -> Outcome:
+        """The outcome with all that the calls used, each at the prices of its service tier.
+
+        Without a call nothing was bought, whether or not a price is known.
+        """
+        costs = [cost(u, prices(t)) for u, t in zip(self._used, self._tiers, strict=True)]
+        known = [spent for spent in costs if spent is not None]
         return replace(
             outcome,
-            usage=used,
-            # Without a call nothing was bought, whether or not a price is known.
-            cost_usd=cost(used, prices) if self.made else 0.0,
+            usage=self.usage,
+            cost_usd=sum(known) if len(known) == len(costs) else None,
             error=outcome.error or (ESTIMATED if self.estimated else None),
             calls=self.made,
         )
@@ -99,7 +105,11 @@ def with_usage(reply: UpstreamReply, usage: Usage) -> UpstreamReply:
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+            "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        },
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
     return UpstreamReply(reply.status, reply.headers, json.dumps(said).encode())
