@@ -22,7 +22,8 @@ from forethought.models.bundle import PolicyBundle
 from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor
 from forethought.router.allocation import Preferences, acceptable, utility
-from forethought.router.decision import Decider, predict_candidates
+from forethought.router.candidates import predict_candidates
+from forethought.router.decision import Decider
 from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import Candidate, Context, SleepLevel, Usage
 from forethought.router.sleep.planner import SleepPlanner

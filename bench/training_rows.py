@@ -22,7 +22,7 @@ from bench.publish import golds
 from bench.recorder import MAX_TOKENS, NO_SLEEP, context_messages, learned_of
 from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor, HistoryFacts, RequestFacts
-from forethought.router.decision import artefact_facts
+from forethought.router.situation import artefact_facts
 from forethought.router.sleep.prompts import PROMPT_VERSION
 from forethought.training.dataset import Dataset
 from forethought.training.recorded import read_recorded

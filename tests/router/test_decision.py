@@ -15,10 +15,12 @@ from forethought.models.embedding import Embeddings, HashEmbedder
 from forethought.models.features import DECISION_FEATURES, FEATURE_VERSION, FeatureExtractor
 from forethought.models.predictability import PredictabilityModel
 from forethought.router.allocation import Preferences
-from forethought.router.decision import Decider, Situation, _Cache, target_probabilities
+from forethought.router.candidates import target_probabilities
+from forethought.router.decision import Decider
 from forethought.router.log import LogReader, LogWriter, Store
 from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import Context, LearnedContext, LoggedDecision, Note
+from forethought.router.situation import Situation, _Cache
 from forethought.router.strategies import BY_NAME, STRATEGIES, Request
 from tests.models.synthetic import fit_outcome, make_decisions
 from tests.router.chats import (

@@ -8,34 +8,23 @@ is ``direct``, and the record says so.
 from __future__ import annotations
 
 import logging
-import math
 import random
 import secrets
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from forethought.models.features import (
     FEATURE_VERSION,
-    ArtefactFacts,
-    ArtefactVector,
-    ContextVector,
     FeatureExtractor,
-    HistoryFacts,
-    RequestFacts,
-    matrix,
 )
-from forethought.router.allocation import Preferences, utility, with_propensities
-from forethought.router.pricing import Prices, PriceTable, cost
+from forethought.router.allocation import Preferences, with_propensities
+from forethought.router.candidates import predict_candidates
+from forethought.router.pricing import PriceTable
 from forethought.router.records import (
     Candidate,
-    Context,
     Decision,
-    LearnedContext,
-    LoggedDecision,
-    Usage,
 )
+from forethought.router.situation import Situation, SituationFeatures, expected_inputs
 from forethought.router.strategies import BY_NAME, RECALL, STRATEGIES, Request
 from forethought.router.strategies.effort import unasked_reason
 
@@ -44,44 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHARS_PER_TOKEN: Final = 4.0
-"""Length of a token before the upstream has counted it (English; GPT and Qwen vocabularies)."""
-
-_CACHED: Final = 4096
-
-V = TypeVar("V")
 Mode = Literal["greedy", "explored", "forced", "recalled", "fallback"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """All that is known when a strategy is chosen."""
-
-    tenant: str
-    model: str
-    request: Request
-    context: Context | None
-    now: float
-    forced: str | None = None
-    provider_url: str | None = None
-
-
-class _Cache(Generic[V]):
-    """Least recently used values by key."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: OrderedDict[str, V] = OrderedDict()
-
-    def get(self, key: str, make: Callable[[], V]) -> V:
-        value = self._values.get(key)
-        if value is None:
-            value = self._values[key] = make()
-            if len(self._values) > self._limit:
-                self._values.popitem(last=False)
-        else:
-            self._values.move_to_end(key)
-        return value
 
 
 class Decider:
@@ -98,11 +50,9 @@ class Decider:
     ) -> None:
         self.bundle = bundle
         self.preferences = preferences
-        self._extractor = extractor
+        self._features = SituationFeatures(extractor)
         self._prices = prices
         self._rng = rng or random.Random()
-        self._contexts: _Cache[ContextVector] = _Cache(_CACHED)
-        self._artefacts: _Cache[ArtefactVector] = _Cache(_CACHED)
 
     @property
     def policy_version(self) -> str:
@@ -136,7 +86,7 @@ class Decider:
         try:
             prices = self._prices.lookup(situation.model, situation.provider_url)
             candidates = predict_candidates(
-                bundle, features, excluded, self._inputs(situation), prices, self.preferences
+                bundle, features, excluded, expected_inputs(situation), prices, self.preferences
             )
             candidates = with_propensities(candidates, self.preferences)
             predictability = float(bundle.predictability.predict([features]).mean[0])
@@ -165,61 +115,14 @@ class Decider:
 
     def features(self, situation: Situation) -> dict[str, float]:
         """The features of a situation by name, without the strategy's own."""
-        split, context = situation.request.split, situation.context
-        vector = None
-        if split.boundary is not None:
-            vector = self._contexts.get(
-                split.boundary.hash, lambda: self._extractor.context(split.context_text)
-            )
-        learned = situation.request.learned
-        artefact = None
-        if learned is not None:
-            artefact = self._artefacts.get(
-                learned.id, lambda: self._extractor.artefact(artefact_facts(learned))
-            )
-        body = situation.request.body
-        limit = body.get("max_completion_tokens") or body.get("max_tokens")
-        history = HistoryFacts()
-        if context is not None:
-            since = {}
-            if context.last_query_at is not None:
-                since = {"seconds_since_last": max(0.0, situation.now - context.last_query_at)}
-            history = HistoryFacts(
-                n_queries=context.n_queries,
-                age_s=max(0.0, situation.now - context.created_at),
-                **since,
-            )
-        return self._extractor.decision(
-            vector,
-            split.query,
-            artefact,
-            history,
-            RequestFacts(
-                max_tokens=limit if isinstance(limit, int) else None,
-                n_messages=len(body["messages"]),
-                stream=bool(body.get("stream")),
-            ),
-        )
+        return self._features.of(situation)
 
     def _features_if_any(self, situation: Situation) -> dict[str, float]:
         try:
-            return self.features(situation)
+            return self._features.of(situation)
         except Exception:
             log.exception("the features could not be computed")
             return {}
-
-    def _inputs(self, situation: Situation) -> dict[str, Usage]:
-        """Input tokens by strategy, before the upstream has counted them."""
-        split, learned = situation.request.split, situation.request.learned
-        prefix = 0 if split.boundary is None else round(split.boundary.size / CHARS_PER_TOKEN)
-        query = round(len(split.query) / CHARS_PER_TOKEN) + 8
-        again = situation.context is not None and situation.context.n_queries > 0
-        notes = learned.tokens if learned is not None else 0
-        plain = Usage(input_tokens=prefix + query, cached_tokens=prefix if again else 0)
-        reading = Usage(
-            input_tokens=prefix + notes + query, cached_tokens=prefix + notes if again else 0
-        )
-        return {n: reading if n.startswith("learned") else plain for n in STRATEGIES}
 
     def _forced(
         self,
@@ -329,88 +232,6 @@ def _left_to_the_client(
     """``excluded`` and the strategies that only the client itself may ask for here."""
     why = unasked_reason(request)
     return {n: reason or (None if n == "direct" else why) for n, reason in excluded.items()}
-
-
-def artefact_facts(learned: LearnedContext) -> ArtefactFacts:
-    """What the features need of a learned context."""
-    notes = learned.notes
-    return ArtefactFacts(
-        n_notes=len(notes),
-        n_questions=sum(1 for n in notes if n.answer is not None),
-        mean_confidence=sum(n.confidence for n in notes) / len(notes) if notes else 0.0,
-        verified_share=len(notes) / (len(notes) + learned.dropped) if notes else 0.0,
-        tokens=learned.tokens,
-        questions=tuple(n.text for n in notes if n.answer is not None),
-    )
-
-
-def predict_candidates(
-    bundle: PolicyBundle,
-    features: Mapping[str, float],
-    excluded: Mapping[str, str | None],
-    inputs: Mapping[str, Usage],
-    prices: Prices | None,
-    preferences: Preferences,
-) -> tuple[Candidate, ...]:
-    """Predict every admissible strategy's outcome and utility, in one call a head.
-
-    Raises ValueError where a prediction is not finite.
-    """
-    names = [n for n, why in excluded.items() if why is None]
-    predicted = bundle.outcome.predict(matrix([features] * len(names), names))
-    found: dict[str, Candidate] = {}
-    for i, name in enumerate(names):
-        quality, tokens = float(predicted.quality[i]), float(predicted.tokens[i])
-        latency_ms = float(predicted.latency_ms[i])
-        if not math.isfinite(quality + tokens + latency_ms):
-            message = f"the prediction for {name} is not finite"
-            raise ValueError(message)
-        spent = cost(replace(inputs[name], output_tokens=round(tokens)), prices)
-        found[name] = Candidate(
-            strategy=name,
-            quality=quality,
-            output_tokens=tokens,
-            cost_usd=spent,
-            latency_ms=latency_ms,
-            utility=utility(
-                quality, cost_usd=spent, latency_ms=latency_ms, preferences=preferences
-            ),
-        )
-    return tuple(
-        found.get(name) or Candidate(strategy=name, excluded=why) for name, why in excluded.items()
-    )
-
-
-def target_probabilities(
-    logged: LoggedDecision,
-    bundle: PolicyBundle,
-    preferences: Preferences,
-    prices: Prices | None,
-) -> dict[str, float]:
-    """With which probability ``bundle`` would have chosen each strategy for a logged decision.
-
-    The input tokens are those of the logged candidates; only what the bundle predicts changes.
-    """
-    decision = logged.decision
-    excluded = {c.strategy: c.excluded for c in decision.candidates}
-    repriced = predict_candidates(
-        bundle, decision.features, excluded, {n: Usage() for n in excluded}, prices, preferences
-    )
-    before = {c.strategy: c for c in decision.candidates}
-    with_input = [
-        replace(c, utility=c.utility - _input_cost(before[c.strategy], prices))
-        if c.utility is not None
-        else c
-        for c in repriced
-    ]
-    return {c.strategy: c.propensity for c in with_propensities(with_input, preferences)}
-
-
-def _input_cost(candidate: Candidate, prices: Prices | None) -> float:
-    if candidate.cost_usd is None or candidate.output_tokens is None or prices is None:
-        return 0.0
-    output = cost(Usage(output_tokens=round(candidate.output_tokens)), prices) or 0.0
-    return max(0.0, candidate.cost_usd - output)
 
 
 def _why(chosen: Candidate, greedy: Candidate, candidates: Sequence[Candidate]) -> str:

@@ -17,11 +17,12 @@ from forethought.router.context import (
     request_hash,
     split,
 )
-from forethought.router.decision import Decider, Situation
+from forethought.router.decision import Decider
 from forethought.router.errors import InvalidRequest, ModelNotFound, NotFound, StoreError
 from forethought.router.incoming import AUTO, ChatRequest, takes_effort
 from forethought.router.known import Known, KnownContexts, new_context
 from forethought.router.records import Decision
+from forethought.router.situation import Situation
 from forethought.router.strategies import BY_NAME, Prepared, Request
 from forethought.router.strategies.base import Plan
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from forethought.models.bundle import PolicyBundle
 from forethought.router.allocation import Preferences, with_propensities
-from forethought.router.decision import predict_candidates
+from forethought.router.candidates import predict_candidates
 from forethought.router.pricing import Prices, cost
 from forethought.router.records import Usage
 from forethought.training import intervals

@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from forethought.models.bundle import PolicyBundle
 from forethought.router.allocation import Preferences
-from forethought.router.decision import target_probabilities
+from forethought.router.candidates import target_probabilities
 from forethought.router.errors import ConfigError
 from forethought.router.log import LogReader, Store
 from forethought.router.pricing import PriceTable

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from forethought.router.allocation import SleepPlan, acceptable, plan_sleep, utility
-from forethought.router.decision import Decider, predict_candidates
+from forethought.router.candidates import predict_candidates
+from forethought.router.decision import Decider
 from forethought.router.log import LogReader
 from forethought.router.pricing import PriceTable, cost
 from forethought.router.records import Candidate, Context, SleepLevel, Usage
