@@ -34,6 +34,8 @@ from typing import Any, Self
 
 import uvicorn
 
+from tests.fake_endpoints import other_endpoint
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Coroutine[Any, Any, MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -144,7 +146,7 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
         if self._scripted:
             asked = self._scripted.popleft()
         listener = asyncio.create_task(receive())
-        reply = asyncio.create_task(self._reply(body, _parsed(asked), send))
+        reply = asyncio.create_task(self._reply(scope["path"], body, _parsed(asked), send))
         await asyncio.wait({listener, reply}, return_when=asyncio.FIRST_COMPLETED)
         if reply.done():
             listener.cancel()
@@ -154,7 +156,7 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             reply.cancel()
             self.disconnects += 1
 
-    async def _reply(self, body: Body, asked: Mapping[str, str], send: Send) -> None:
+    async def _reply(self, path: str, body: Body, asked: Mapping[str, str], send: Send) -> None:
         await asyncio.sleep(float(asked.get("delay", 0)) / 1000)
         if "hang" in asked:
             await asyncio.Event().wait()
@@ -165,6 +167,13 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             return
         if "garbage" in asked:
             await _send_bytes(send, 200, b"<html>not JSON", "text/html")
+            return
+        if not path.endswith("/chat/completions"):
+            status, said = other_endpoint(path, body)
+            if isinstance(said, list):
+                await _send_stream(send, iter(said), asked)
+            else:
+                await _send_json(send, status, said)
             return
         answer, finish_reason = self._answered(body, asked)
         base = {

@@ -14,7 +14,30 @@ from forethought.router.replies import Reply, StreamedReply
 from forethought.router.turns import Turn
 
 
-class Answer(Response):
+class Sending(Response):
+    """A response that is made while it is sent; a client that hangs up ends the making."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        answering = asyncio.create_task(self.answer(send))
+        listening = asyncio.create_task(_hung_up(receive))
+        try:
+            await asyncio.wait({answering, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                answering.result()
+        finally:
+            listening.cancel()
+            if not answering.done():
+                answering.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await answering
+
+    async def answer(self, send: Send) -> None:
+        """Make the response and send it."""
+        raise NotImplementedError
+
+
+class Answer(Sending):
     """Calls the upstream and sends its reply, as OpenAI's clients expect it.
 
     ``whole`` and ``streamed`` are the places to give it another shape.
@@ -33,39 +56,26 @@ class Answer(Response):
         """A streamed reply, as it is sent."""
         return reply
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
-        answering = asyncio.create_task(self._answer(send))
-        listening = asyncio.create_task(_hung_up(receive))
-        try:
-            await asyncio.wait({answering, listening}, return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                answering.result()
-        finally:
-            listening.cancel()
-            if not answering.done():
-                answering.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await answering
-
-    async def _answer(self, send: Send) -> None:
+    async def answer(self, send: Send) -> None:
         if not self._turn.request.streams:
-            await _send_whole(send, self.whole(await self._gateway.complete(self._turn)))
+            await send_whole(send, self.whole(await self._gateway.complete(self._turn)))
             return
         async with self._gateway.stream(self._turn) as reply:
             if isinstance(reply, Reply):
-                await _send_whole(send, self.whole(reply))
+                await send_whole(send, self.whole(reply))
             else:
-                await _send_stream(send, self.streamed(reply))
+                await send_stream(send, self.streamed(reply))
 
 
-async def _send_whole(send: Send, reply: Reply) -> None:
+async def send_whole(send: Send, reply: Reply) -> None:
+    """Send a reply in one piece."""
     headers = {**reply.headers, "content-length": str(len(reply.body))}
     await _start(send, reply.status, headers)
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _send_stream(send: Send, reply: StreamedReply) -> None:
+async def send_stream(send: Send, reply: StreamedReply) -> None:
+    """Send a reply as it comes."""
     await _start(send, reply.status, reply.headers)
     async for chunk in reply.chunks:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -12,7 +12,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from forethought.api import errors
 from forethought.api.metrics import Metrics
 from forethought.api.requests import request_identity
-from forethought.api.routes import chat, contexts, decisions, feedback, health, messages, models
+from forethought.api.routes import (
+    chat,
+    contexts,
+    decisions,
+    feedback,
+    health,
+    messages,
+    models,
+    passing,
+    responses,
+)
 from forethought.api.routes import metrics as metrics_route
 from forethought.api.routes import route as route_route
 from forethought.api.services import opened
@@ -21,6 +31,8 @@ from forethought.api.settings import Settings
 _ROUTES = (
     chat,
     messages,
+    responses,
+    passing,
     route_route,
     models,
     contexts,

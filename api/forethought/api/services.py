@@ -174,6 +174,7 @@ async def _serving(settings: Settings, upstream: Upstream) -> Serving:
     serving = Serving(
         model=settings.model,
         native_effort=settings.native_effort,
+        native_responses=settings.native_responses,
         log_text=settings.log_text,
         ask_usage=settings.stream_usage,
         recall=settings.recall,

@@ -40,6 +40,7 @@ from forethought.router.records import SleepLevel
 ENV_PREFIX = "FORETHOUGHT_"
 DEFAULT_MODEL = "qwen2.5-coder-1.5b"
 
+_OPENAIS_OWN: Final = re.compile(r"https?://api\.openai\.com(?:[:/]|$)", re.IGNORECASE)
 _ANTHROPICS_OWN: Final = re.compile(r"https?://api\.anthropic\.com(?:[:/]|$)", re.IGNORECASE)
 
 
@@ -83,6 +84,8 @@ class Settings(BaseSettings):
     upstream_base_url: str | None = None
     upstream_api: Literal["openai", "anthropic"] | None = None
     """What the upstream speaks; None: Anthropic's API at its own address, OpenAI's elsewhere."""
+    upstream_responses: bool | None = None
+    """Whether the upstream keeps responses (/v1/responses); None: at OpenAI's own address."""
     upstream_api_key: SecretStr | None = None
     upstream_connect_timeout_s: PositiveFloat = 5.0
     upstream_timeout_s: PositiveFloat = 600.0
@@ -158,6 +161,13 @@ class Settings(BaseSettings):
         if self.upstream_base_url is None or self.upstream_api is not None:
             return self.upstream_base_url is not None and self.upstream_api == "anthropic"
         return _ANTHROPICS_OWN.match(self.upstream_base_url) is not None
+
+    @property
+    def native_responses(self) -> bool:
+        """Whether requests that have to be remembered pass on to the upstream."""
+        if self.upstream_responses is not None or self.upstream_base_url is None:
+            return bool(self.upstream_responses)
+        return _OPENAIS_OWN.match(self.upstream_base_url) is not None
 
     @property
     def store_url(self) -> str:

@@ -43,14 +43,19 @@ class StreamedReply:
     chunks: AsyncIterator[bytes]
 
 
-def reply_headers(turn: Turn, upstream: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a reply: the upstream's, and ours."""
-    headers = {
+def passed_back(upstream: Mapping[str, str]) -> dict[str, str]:
+    """The upstream's headers that are for the client too."""
+    return {
         name: value
         for name, value in upstream.items()
         if name not in _NOT_PASSED
         and (name == WARNING_HEADER or not name.startswith(_NOT_PASSED_PREFIXES))
     }
+
+
+def reply_headers(turn: Turn, upstream: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a reply: the upstream's, and ours."""
+    headers = passed_back(upstream)
     decision = turn.decision
     if "x-request-id" not in headers:
         given = request_id(turn.request.headers)

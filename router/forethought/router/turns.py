@@ -38,6 +38,7 @@ class Serving:
     ``model``: what ``forethought/auto`` stands for; ``models``: all that the upstream has,
     None where it is asked itself. ``provider_url`` finds the prices of a remote upstream.
     ``native_effort``: whether the model takes ``reasoning_effort``; None judges by its name.
+    ``native_responses``: the upstream has a Responses API of its own.
     ``ask_usage``: ask streams for their usage where the client did not. ``recall``: let notes
     answer without the model.
     """
@@ -46,6 +47,7 @@ class Serving:
     models: frozenset[str] | None = None
     provider_url: str | None = None
     native_effort: bool | None = None
+    native_responses: bool = False
     log_text: bool = True
     ask_usage: bool = True
     recall: bool = False
@@ -208,23 +210,10 @@ class Turns:
         return known
 
     def _with_model(self, body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        serving, name = self._serving, body["model"]
-        if name == AUTO:
-            if serving.model is None:
-                raise InvalidRequest(
-                    f"{AUTO!r} stands for no model here.",
-                    param="model",
-                    remedy="Name a model, or start the server with --model.",
-                )
-            return {**body, "model": serving.model}, [f"model={serving.model}"]
-        if serving.models is not None and name not in serving.models:
-            names = ", ".join(sorted({*serving.models, AUTO}))
-            raise ModelNotFound(
-                f"The model {name!r} is not served here.",
-                param="model",
-                remedy=f"Name one of {names}.",
-            )
-        return body, []
+        name = served_model(body["model"], self._serving)
+        if name == body["model"]:
+            return body, []
+        return {**body, "model": name}, [f"model={name}"]
 
     def _native_effort(self, model: str) -> bool:
         configured = self._serving.native_effort
@@ -236,6 +225,31 @@ class Turns:
             return False
         body["stream_options"] = {**options, "include_usage": True}
         return True
+
+
+def served_model(name: str, serving: Serving) -> str:
+    """The upstream's name of a model that a request names.
+
+    Raises:
+        InvalidRequest: ``forethought/auto`` stands for no model here.
+        ModelNotFound: The upstream is known not to serve it.
+    """
+    if name == AUTO:
+        if serving.model is None:
+            raise InvalidRequest(
+                f"{AUTO!r} stands for no model here.",
+                param="model",
+                remedy="Name a model, or start the server with --model.",
+            )
+        return serving.model
+    if serving.models is not None and name not in serving.models:
+        names = ", ".join(sorted({*serving.models, AUTO}))
+        raise ModelNotFound(
+            f"The model {name!r} is not served here.",
+            param="model",
+            remedy=f"Name one of {names}.",
+        )
+    return name
 
 
 def _admissible(strategy: str | None, request: Request) -> str | None:

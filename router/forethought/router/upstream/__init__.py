@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from forethought.router.upstream.base import SpeaksMessages, Upstream, UpstreamReply, UpstreamStream
+from forethought.router.upstream.base import (
+    PassesOn,
+    SpeaksMessages,
+    Upstream,
+    UpstreamReply,
+    UpstreamStream,
+)
 
-__all__ = ["SpeaksMessages", "Upstream", "UpstreamReply", "UpstreamStream"]
+__all__ = ["PassesOn", "SpeaksMessages", "Upstream", "UpstreamReply", "UpstreamStream"]

@@ -78,3 +78,26 @@ class SpeaksMessages(Protocol):
     ) -> UpstreamReply:
         """POST a Messages body to /v1/messages/count_tokens; request and reply stay as sent."""
         ...
+
+
+@runtime_checkable
+class PassesOn(Protocol):
+    """An upstream with more of OpenAI's endpoints than chat completions.
+
+    Requests and replies stay as they are; errors as in ``Upstream``.
+    """
+
+    @property
+    def base_url(self) -> str: ...
+
+    async def send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> UpstreamReply:
+        """Send ``body`` to ``path`` (such as ``/embeddings``) and wait for the whole reply."""
+        ...
+
+    def send_stream(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[UpstreamStream]:
+        """POST ``body`` to ``path``, streamed. Leaving the context cancels the upstream call."""
+        ...

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,16 +146,28 @@ class EmbeddedUpstream:
 
     async def complete(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamReply:
         """POST ``body`` to the child's /chat/completions."""
+        return await self.send("POST", "/chat/completions", body, headers)
+
+    def stream(
+        self, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[UpstreamStream]:
+        """The same, streamed. Leaving the context stops the computation."""
+        return self.send_stream("/chat/completions", body, headers)
+
+    async def send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> UpstreamReply:
+        """Send ``body`` to any of the child's endpoints."""
         server = await self._running_server()
-        return _in_openai_shape(await server.complete(body, headers))
+        return _in_openai_shape(await server.send(method, path, body, headers))
 
     @asynccontextmanager
-    async def stream(
-        self, body: Mapping[str, Any], headers: Mapping[str, str]
+    async def send_stream(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> AsyncIterator[UpstreamStream]:
-        """The same, streamed. Leaving the context stops the computation."""
+        """POST ``body`` to any of them, streamed. Leaving the context stops the computation."""
         server = await self._running_server()
-        async with server.stream(body, headers) as stream:
+        async with server.send_stream(path, body, headers) as stream:
             if stream.status < httpx2.codes.BAD_REQUEST:
                 yield stream
                 return

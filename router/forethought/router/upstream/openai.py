@@ -8,7 +8,7 @@ field of the client's body, known or not.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,9 +22,12 @@ from openai import (
     DefaultAsyncHttpxClient,
     Omit,
 )
+from openai._types import RequestOptions
 
 from forethought.router.errors import ConfigError, UpstreamError, UpstreamTimeout
 from forethought.router.upstream.base import UpstreamReply, UpstreamStream
+
+_CHAT: Final = "/chat/completions"
 
 READY_TIMEOUT_S: Final = 2.0
 """A health probe must not hang on a slow upstream."""
@@ -145,13 +148,32 @@ class OpenAIUpstream:
 
     async def complete(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamReply:
         """POST ``body`` to /chat/completions and wait for the whole reply."""
+        return await self.send("POST", _CHAT, body, headers)
+
+    def stream(
+        self, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[UpstreamStream]:
+        """POST ``body`` and yield the reply as it arrives; leaving early cancels it upstream."""
+        return self.send_stream(_CHAT, body, headers)
+
+    async def send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> UpstreamReply:
+        """Send ``body`` to any ``path`` below the base URL and wait for the whole reply."""
+        client, sent = self._connected(), None if body is None else dict(body)
+        options: RequestOptions = {"headers": self._request_headers(headers)}
         try:
-            response = await self._connected().post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                body=dict(body),
-                options={"headers": self._request_headers(headers)},
-            )
+            match method:
+                case "GET":
+                    response = await client.get(path, cast_to=httpx2.Response, options=options)
+                case "DELETE":
+                    response = await client.delete(
+                        path, cast_to=httpx2.Response, body=sent, options=options
+                    )
+                case _:
+                    response = await client.post(
+                        path, cast_to=httpx2.Response, body=sent, options=options
+                    )
         except APIStatusError as error:
             response = error.response
         except (APIConnectionError, httpx2.HTTPError) as error:
@@ -159,10 +181,10 @@ class OpenAIUpstream:
         return _reply(response)
 
     @asynccontextmanager
-    async def stream(
-        self, body: Mapping[str, Any], headers: Mapping[str, str]
+    async def send_stream(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> AsyncIterator[UpstreamStream]:
-        """POST ``body`` and yield the reply as it arrives; leaving early cancels it upstream."""
+        """POST ``body`` to any ``path`` and yield the reply as it arrives."""
         sent = {
             **self._request_headers(headers),
             # Compression would hold small events back until a block is full.
@@ -171,10 +193,7 @@ class OpenAIUpstream:
         }
         try:
             response = await self._connected().post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                body=dict(body),
-                options={"headers": sent},
+                path, cast_to=httpx2.Response, body=dict(body), options={"headers": sent}
             )
         except APIStatusError as error:
             response = error.response

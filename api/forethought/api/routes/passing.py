@@ -1,0 +1,54 @@
+"""``POST /v1/completions`` and ``/v1/embeddings``: the upstream's own, as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from forethought.api.bodies import read_json
+from forethought.api.passing import PassedOn, passes_on
+from forethought.api.requests import WithServices, WithTenant, headers_of
+from forethought.api.services import Services
+from forethought.router.errors import InvalidRequest
+from forethought.router.incoming import AUTO
+from forethought.router.turns import served_model
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/completions", response_class=Response, tags=["completions"])
+async def create_completion(
+    request: Request, services: WithServices, tenant: WithTenant
+) -> Response:
+    """Complete a text, plain or streamed."""
+    del tenant  # only its right to ask
+    return await _passed(request, services, "/completions")
+
+
+@router.post("/embeddings", response_class=Response, tags=["embeddings"])
+async def create_embeddings(
+    request: Request, services: WithServices, tenant: WithTenant
+) -> Response:
+    """Embed texts."""
+    del tenant
+    return await _passed(request, services, "/embeddings")
+
+
+async def _passed(request: Request, services: Services, path: str) -> Response:
+    upstream = passes_on(services.upstream, path)
+    body = with_model(await read_json(request), services)
+    return PassedOn(upstream, "POST", path, body, headers_of(request.scope))
+
+
+def with_model(body: dict[str, Any], services: Services) -> dict[str, Any]:
+    """The body with the upstream's name of its model."""
+    name = body.get("model")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest(
+            "'model' has to be the name of a model.",
+            param="model",
+            remedy=f"GET /v1/models lists them; {AUTO!r} takes the server's own.",
+        )
+    return {**body, "model": served_model(name, services.serving)}
