@@ -69,7 +69,7 @@ class Material:
 
     @property
     def groups(self) -> list[str]:
-        return [self.dataset.groups[i] for i in self.learned.tolist()]
+        return [self.dataset.groups[int(i)] for i in self.learned]
 
     def rows(self, chosen: Flags) -> list[Mapping[str, float]]:
         return [self.dataset.rows[i] for i in self.learned[chosen].tolist()]
