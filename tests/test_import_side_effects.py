@@ -89,6 +89,9 @@ def test_importing_leaves_no_thread_socket_or_file(package: str) -> None:
     [
         pytest.param("forethought.api", "mlflow", id="serving needs no mlflow"),
         pytest.param("forethought.api", "forethought.training", id="serving needs no training"),
+        pytest.param("forethought.api", "lightgbm", id="serving fits nothing"),
+        pytest.param("forethought.api", "pandas", id="serving has no tables"),
+        pytest.param("forethought.api", "sklearn", id="serving predicts by trees alone"),
         pytest.param("forethought.router", "fastapi", id="the router knows nothing of HTTP routes"),
         pytest.param("forethought.models", "sqlalchemy", id="the models know nothing of the store"),
         pytest.param("forethought.client", "fastapi", id="the client needs no server"),

@@ -82,8 +82,7 @@ def test_the_explanation_adds_up_to_the_raw_score(
     row = matrix(decisions.rows[:1], ["learned:high"])[0]
     explained = outcome_model.explain(row, "tokens")
     booster = outcome_model.boosters["tokens"]
-    score = booster.predict(row.reshape(1, -1), pred_contrib=True)
-    contributions = np.asarray(score)[0, :-1]  # the last is the bias
+    contributions = booster.contributions(row.reshape(1, -1))[0, :-1]  # the last is the bias
     assert sum(value for _, value in explained) == pytest.approx(contributions.sum())
     assert explained[0][0] == "strategy_effort"
     assert {name for name, _ in explained} <= set(FEATURE_NAMES)

@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_model(learned: PredictabilityModel) -> Non
 
 def test_a_warm_start_adds_to_the_earlier_model(learned: PredictabilityModel) -> None:
     warm = _fit(make_decisions(60, seed=5), init=learned)
-    assert warm.booster.current_iteration() > learned.booster.current_iteration()
+    assert warm.booster.n_iterations > learned.booster.n_iterations
 
 
 def test_labels_outside_zero_and_one_are_refused() -> None:

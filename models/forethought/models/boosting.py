@@ -11,10 +11,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
+from forethought.models.booster import Booster
 from forethought.models.calibration import Floats, group_codes
 
 MIN_ROWS: Final = 20
@@ -34,7 +34,7 @@ Objective = Literal["cross_entropy", "l2"]
 class CrossFit:
     """A model of all rows, and for each row the prediction of a model that never saw its group."""
 
-    booster: lgb.Booster
+    booster: Booster
     out_of_fold: Floats
 
 
@@ -47,7 +47,7 @@ def cross_fit(
     feature_names: Sequence[str],
     increasing: frozenset[str] = frozenset(),
     seed: int,
-    init: lgb.Booster | None = None,
+    init: Booster | None = None,
 ) -> CrossFit:
     """Fit a model, choosing its number of rounds by grouped cross-validation.
 
@@ -68,8 +68,8 @@ def cross_fit(
     folds = grouped_folds(groups, seed=seed)
     params = _params(len(y), objective, feature_names, increasing, seed=seed, warm=init is not None)
     max_rounds = _MAX_ROUNDS if init is None else _WARM_MAX_ROUNDS
-    n_init = 0 if init is None else init.current_iteration()
-    boosters: list[lgb.Booster] = []
+    n_init = 0 if init is None else init.n_iterations
+    boosters: list[Booster] = []
     curve = np.zeros(max_rounds)
     for fold in range(int(folds.max()) + 1):
         held_out = folds == fold
@@ -109,34 +109,28 @@ def grouped_folds(groups: Sequence[Hashable], *, seed: int) -> NDArray[np.intp]:
     return fold_of[codes]
 
 
-def predict(booster: lgb.Booster, X: Floats, *, n_iterations: int = -1) -> Floats:
+def predict(booster: Booster, X: Floats, *, n_iterations: int = -1) -> Floats:
     """Predict for rows of shape (n, n_features): about 25 µs for 8 rows."""
-    return np.asarray(
-        booster.predict(X, num_iteration=n_iterations, num_threads=1), dtype=np.float64
-    )
+    return booster.predict(X, n_iterations=n_iterations)
 
 
 def contributions(
-    booster: lgb.Booster, row: Floats, feature_names: Sequence[str]
+    booster: Booster, row: Floats, feature_names: Sequence[str]
 ) -> list[tuple[str, float]]:
     """TreeSHAP values (Lundberg 2018) of one row of shape (n_features,), largest first.
 
     On the scale of the raw score: log-odds for ``cross_entropy``. Features without effect are
     left out.
     """
-    values = np.asarray(booster.predict(row.reshape(1, -1), pred_contrib=True, num_threads=1))[0]
+    values = booster.contributions(row.reshape(1, -1))[0]
     named = zip(feature_names, values[:-1].tolist(), strict=True)
     return sorted((pair for pair in named if pair[1]), key=lambda pair: -abs(pair[1]))
 
 
-def from_text(text: str, feature_names: Sequence[str]) -> lgb.Booster:
+def from_text(text: str, feature_names: Sequence[str]) -> Booster:
     """Read a booster back; ValueError where it is none or has other features."""
-    try:
-        booster = lgb.Booster(model_str=text)
-    except lgb.basic.LightGBMError as error:
-        message = f"not a LightGBM model: {error}"
-        raise ValueError(message) from error
-    if booster.feature_name() != list(feature_names):
+    booster = Booster(text)
+    if booster.feature_names != list(feature_names):
         message = "the LightGBM model has other features than this version computes"
         raise ValueError(message)
     return booster
@@ -184,13 +178,17 @@ def _train(
     X_valid: Floats | None,
     y_valid: Floats | None,
     rounds: int,
-    init: lgb.Booster | None,
-) -> tuple[lgb.Booster, Floats]:
+    init: Booster | None,
+) -> tuple[Booster, Floats]:
+    import lightgbm as lgb  # noqa: PLC0415 - takes seconds and 150 MB, and serving never fits
+
     names = params["feature_names"]
+    start = None if init is None else lgb.Booster(model_str=init.text)
     options = {name: value for name, value in params.items() if name != "feature_names"}
     train = lgb.Dataset(X, y, feature_name=list(names), params=options)
     if X_valid is None:
-        return lgb.train(options, train, rounds, init_model=init), np.empty(0)
+        alone = lgb.train(options, train, rounds, init_model=start)
+        return Booster(alone.model_to_string()), np.empty(0)
     evaluations: dict[str, dict[str, list[float]]] = {}
     booster = lgb.train(
         options,
@@ -198,11 +196,11 @@ def _train(
         rounds,
         valid_sets=[lgb.Dataset(X_valid, y_valid, reference=train, params=options)],
         valid_names=["held_out"],
-        init_model=init,
+        init_model=start,
         callbacks=[lgb.record_evaluation(evaluations)],
     )
     (losses,) = evaluations["held_out"].values()
-    return booster, np.array(losses)
+    return Booster(booster.model_to_string()), np.array(losses)
 
 
 def _params(

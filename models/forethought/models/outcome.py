@@ -15,11 +15,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
 from forethought.models import boosting
+from forethought.models.booster import Booster
 from forethought.models.calibration import Calibration, Floats, fit_calibration
 from forethought.models.features import FEATURE_NAMES, matrix
 
@@ -59,7 +59,7 @@ class OutcomeModel:
     costs: the ratio of the summed actual to the summed out-of-fold predicted values.
     """
 
-    boosters: Mapping[Head, lgb.Booster]
+    boosters: Mapping[Head, Booster]
     calibration: Calibration
     mean_ratio: Mapping[Head, float]
 
@@ -148,7 +148,7 @@ class OutcomeModel:
         fitted = {"calibration": self.calibration.to_json(), "mean_ratio": dict(self.mean_ratio)}
         return {
             "outcome.json": json.dumps(fitted, sort_keys=True),
-            **{f"outcome_{head}.txt": self.boosters[head].model_to_string() for head in HEADS},
+            **{f"outcome_{head}.txt": self.boosters[head].text for head in HEADS},
         }
 
     @classmethod

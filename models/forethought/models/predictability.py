@@ -12,11 +12,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
 from forethought.models import boosting
+from forethought.models.booster import Booster
 from forethought.models.calibration import Calibration, Floats, Interval, fit_calibration
 from forethought.models.features import CONTEXT_FEATURES, HISTORY_FEATURES, MISSING
 
@@ -35,7 +35,7 @@ class PredictabilityModel:
     The 90% interval comes from a bootstrap of whole contexts (see ``calibration``).
     """
 
-    booster: lgb.Booster
+    booster: Booster
     calibration: Calibration
 
     @classmethod
@@ -85,7 +85,7 @@ class PredictabilityModel:
         """The model as file name -> content."""
         return {
             "predictability.json": json.dumps(self.calibration.to_json(), sort_keys=True),
-            "predictability.txt": self.booster.model_to_string(),
+            "predictability.txt": self.booster.text,
         }
 
     @classmethod

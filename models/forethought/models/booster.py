@@ -1,0 +1,131 @@
+"""A fitted LightGBM model, for prediction only: the library without its Python package.
+
+The package imports pandas, scikit-learn and pyarrow wherever they are installed: seconds of
+start-up and some 150 MB that a server never uses. The functions here are those of LightGBM's
+documented C interface (``c_api.h``), in the same shared library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import re
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+_FLOAT64: Final = 1
+_ROW_MAJOR: Final = 1
+_NORMAL: Final = 0
+_CONTRIBUTIONS: Final = 3
+_PARAMETERS: Final = b"num_threads=1"
+_NAMES: Final = re.compile(r"^feature_names=(.*)$", re.MULTILINE)
+
+
+class Booster:
+    """A model out of its text form. Safe to share between threads.
+
+    Raises:
+        ValueError: The text is no LightGBM model.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._handle = ctypes.c_void_p()
+        names = _NAMES.search(text)
+        if names is None:
+            message = "not a LightGBM model: it names no features"
+            raise ValueError(message)
+        self.feature_names: Final = names[1].split(" ")
+        rounds = ctypes.c_int()
+        _called(
+            "LGBM_BoosterLoadModelFromString",
+            ctypes.c_char_p(text.encode()), ctypes.byref(rounds), ctypes.byref(self._handle),
+        )  # fmt: skip
+        self.n_iterations: Final = rounds.value
+
+    @property
+    def text(self) -> str:
+        """The model in LightGBM's text form, as it was given."""
+        return self._text
+
+    def predict(self, X: Floats, *, n_iterations: int = -1) -> Floats:
+        """Predict for rows of shape (n, n_features), by the first trees only if so asked."""
+        return self._predicted(X, _NORMAL, n_iterations, per_row=1)
+
+    def contributions(self, X: Floats) -> Floats:
+        """TreeSHAP values (Lundberg 2018), shape (n, n_features + 1), the last the mean."""
+        width = len(self.feature_names) + 1
+        return self._predicted(X, _CONTRIBUTIONS, -1, per_row=width).reshape(len(X), width)
+
+    def _predicted(self, X: Floats, kind: int, n_iterations: int, *, per_row: int) -> Floats:
+        rows = np.ascontiguousarray(X, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != len(self.feature_names):
+            message = f"X has shape {rows.shape}, not (n, {len(self.feature_names)})"
+            raise ValueError(message)
+        out = np.empty(len(rows) * per_row)
+        written = ctypes.c_int64()
+        _called(
+            "LGBM_BoosterPredictForMat",
+            self._handle, rows.ctypes.data_as(ctypes.c_void_p), ctypes.c_int(_FLOAT64),
+            ctypes.c_int32(rows.shape[0]), ctypes.c_int32(rows.shape[1]), ctypes.c_int(_ROW_MAJOR),
+            ctypes.c_int(kind), ctypes.c_int(0), ctypes.c_int(n_iterations),
+            ctypes.c_char_p(_PARAMETERS), ctypes.byref(written),
+            out.ctypes.data_as(ctypes.POINTER(ctypes.c_double)),
+        )  # fmt: skip
+        if written.value != len(out):
+            message = f"LightGBM wrote {written.value} values, not {len(out)}"
+            raise RuntimeError(message)
+        return out
+
+    def __del__(self) -> None:
+        if self._handle.value:
+            _library().LGBM_BoosterFree(self._handle)
+
+    def __reduce__(self) -> tuple[type[Booster], tuple[str]]:
+        return Booster, (self._text,)
+
+
+def _called(function: str, *arguments: Any) -> None:
+    library = _library()
+    if getattr(library, function)(*arguments) != 0:
+        message = f"not a LightGBM model: {library.LGBM_GetLastError().decode()}"
+        raise ValueError(message)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """The shared library that the lightgbm package brings, without the package."""
+    spec = find_spec("lightgbm")
+    if spec is None or not spec.submodule_search_locations:
+        message = "No module named 'lightgbm'"
+        raise ModuleNotFoundError(message, name="lightgbm")
+    suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    places = [folder.parent, folder / "bin", folder / "lib"]
+    found = next((p for p in (f / f"lib_lightgbm.{suffix}" for f in places) if p.is_file()), None)
+    if found is None:
+        message = f"lightgbm is installed without its library: none in {folder}"
+        raise ModuleNotFoundError(message, name="lightgbm")
+    library = ctypes.CDLL(str(found))
+    library.LGBM_GetLastError.restype = ctypes.c_char_p
+    if "lightgbm" not in sys.modules:  # the package has its own way to report
+        library.LGBM_RegisterLogCallback(_LOGGED)
+    return library
+
+
+def _log_line(line: bytes) -> None:
+    log.debug("%s", line.decode(errors="replace").rstrip())
+
+
+# LightGBM would print its warnings to the standard output. A constant: the library keeps its address.
+_LOGGED: Final = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(_log_line)
