@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forethought.api import errors
+from forethought.api.memory import settle
 from forethought.api.metrics import Metrics
 from forethought.api.requests import request_identity
 from forethought.api.routes import (
@@ -66,6 +67,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Own the services while the application serves."""
     async with opened(app.state.settings, app.state.metrics) as services:
         app.state.services = services
+        settle()
         yield
 
 

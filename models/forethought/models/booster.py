@@ -127,5 +127,5 @@ def _log_line(line: bytes) -> None:
     log.debug("%s", line.decode(errors="replace").rstrip())
 
 
-# LightGBM would print its warnings to the standard output. A constant: the library keeps its address.
+# LightGBM would print its warnings. A constant: the library keeps its address.
 _LOGGED: Final = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(_log_line)

@@ -8,6 +8,7 @@ and the router falls back on it when the vectors cannot be read.
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import threading
 import zlib
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Embeddings = NDArray[np.float32]
 """Shape (n, dim), each row of length 1 (or 0 for a text without a single token)."""
 
+_MAX_HEADER: Final = 1_000_000
 _WEIGHTS: Final = Path("weights", "l2_supercat_256.safetensors")
 _TOKENIZER: Final = Path("tokenizers", "l2_supercat_tokenizer_config.json")
 _WORD: Final = re.compile(r"\w+")
@@ -131,16 +133,14 @@ def _wordllama_folder() -> Path:
 
 
 def _read_wordllama(folder: Path) -> _WordLlamaParts:
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only when first needed
-    from tokenizers import Tokenizer  # noqa: PLC0415 - likewise
+    from tokenizers import Tokenizer  # noqa: PLC0415 - only when first needed
 
     path = folder / _WEIGHTS
     try:
-        with safe_open(path, framework="np", device="cpu") as weights:
-            vectors: NDArray[np.float16] = weights.get_tensor("embedding.weight")
+        vectors = _mapped(path, "embedding.weight")
         path = folder / _TOKENIZER
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise ForethoughtError(
             f"The embedding file {path} cannot be read: {error}.",
             param=str(path),
@@ -149,3 +149,26 @@ def _read_wordllama(folder: Path) -> _WordLlamaParts:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return _WordLlamaParts(tokenizer=tokenizer, vectors=vectors)
+
+
+def _mapped(path: Path, name: str) -> NDArray[np.float16]:
+    """A tensor of a safetensors file, left on the disk: a text needs a few rows of 32,000.
+
+    The file begins with the length of its JSON header, which gives each tensor's type, shape and
+    place after it (https://huggingface.co/docs/safetensors).
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _MAX_HEADER:
+            message = "it is no safetensors file"
+            raise ValueError(message)
+        found = json.loads(file.read(length))[name]
+    if found["dtype"] != "F16":
+        message = f"{name} has type {found['dtype']}, not F16"
+        raise ValueError(message)
+    first, last = found["data_offsets"]
+    vectors = np.memmap(path, np.float16, "r", 8 + length + first, tuple(found["shape"]))
+    if vectors.nbytes != last - first:
+        message = f"{name} has {last - first} bytes, not {vectors.nbytes}"
+        raise ValueError(message)
+    return vectors
