@@ -138,13 +138,15 @@ def market(
 class Figures:
     """A policy against the best fixed one, the best in utility at ``SHOWN_VALUE``.
 
-    ``saving`` is at the accuracy of the most accurate fixed policy, ``gain`` in accuracy at its
-    cost; ``share`` is of what hindsight adds to the best fixed policy, in utility.
+    ``saving`` is at the accuracy of the most accurate fixed policy, ``saving_on_direct`` at that
+    of ``direct``, which a client without a router gets; ``gain`` is in accuracy, at the cost of
+    the most accurate; ``share`` is of what hindsight adds to the best fixed policy, in utility.
     """
 
     quality: Estimate
     cost: Estimate
     saving: Estimate
+    saving_on_direct: Estimate
     gain: Estimate
     share: Estimate
 
@@ -161,6 +163,8 @@ def figures(of: Market, policy: Policy) -> Figures:
     best = int(fixed_quality[0].argmax())
     best_cost, best_quality = fixed_cost[:, best], fixed_quality[:, best]
     ratio, _ = curves.equal_quality_ratio(cost, quality, best_cost, best_quality)
+    direct_cost, direct_quality = fixed_cost[:, 0], fixed_quality[:, 0]  # the first of ARMS
+    of_direct, _ = curves.equal_quality_ratio(cost, quality, direct_cost, direct_quality)
     reached = curves.best_within(cost, quality, best_cost)
     (own_cost, own_quality), (top_cost, top_quality) = (
         rows([p(SHOWN_VALUE)]) for p in (policy, of.hindsight)
@@ -172,6 +176,7 @@ def figures(of: Market, policy: Policy) -> Figures:
         quality=estimate(own_quality[:, 0]).scaled(100),
         cost=estimate(own_cost[:, 0]),
         saving=estimate(1 - ratio).scaled(100),
+        saving_on_direct=estimate(1 - of_direct).scaled(100),
         gain=estimate(reached - best_quality).scaled(100),
         share=estimate((own - worth) / (top - worth)).scaled(100),
     )
@@ -183,17 +188,17 @@ def show(of: Market) -> tuple[str, dict[str, Figures]]:
     simple = {name: figures(of, _always(o)) for name, o in of.fixed.items()}
     head = [
         f"at {SHOWN_VALUE:,} tokens a right answer", "right", "cost a query",
-        "saving, %, at equal accuracy", "points gained at equal cost", "share of hindsight, %",
+        "saving at equal accuracy, %", "on direct, %", "points at equal cost", "of hindsight, %",
     ]  # fmt: skip
     lines = [
         [name, f.quality.show(1), f.cost.show(0), f.saving.show(0, sign=True),
-         f.gain.show(1, sign=True), f.share.show(0)]
+         f.saving_on_direct.show(0, sign=True), f.gain.show(1, sign=True), f.share.show(0)]
         for name, f in {**found, **simple}.items()
     ]  # fmt: skip
     for line in lines[len(found) :]:
-        line[3:5] = ["", ""]
+        line[3:6] = ["", "", ""]
     top = figures(of, of.hindsight)
-    lines.append(["best in hindsight", top.quality.show(1), top.cost.show(0), "", "", "100"])
+    lines.append(["best in hindsight", top.quality.show(1), top.cost.show(0), "", "", "", "100"])
     return table(head, lines), found
 
 
@@ -231,6 +236,7 @@ def main() -> None:
                   f"{len(cases.context_ids)} contexts\n{text}")  # fmt: skip
             if counted == next(iter(COUNTED)):
                 printed[f"saving_vs_best_fixed_t{t:g}"] = found["router"].saving.value / 100
+                printed[f"saving_on_direct_t{t:g}"] = found["router"].saving_on_direct.value / 100
                 printed[f"share_of_oracle_gain_t{t:g}"] = found["router"].share.value / 100
                 printed[f"points_at_equal_cost_t{t:g}"] = found["router"].gain.value
     rounded = {name: round(value, 4) for name, value in printed.items()}
