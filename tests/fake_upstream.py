@@ -139,7 +139,9 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
         body: Body = json.loads(raw) if raw else {}
         self.requests.append(ReceivedRequest(scope["method"], scope["path"], headers, body, raw))
         if scope["path"].endswith("/models"):
-            data = [{"id": m, "object": "model", "owned_by": "fake"} for m in self._models]
+            data = [
+                {"id": m, "object": "model", "created": 1, "owned_by": "fake"} for m in self._models
+            ]
             await _send_json(send, 200, {"object": "list", "data": data})
             return
         asked = headers.get("x-fake") or str(body.get("model", "")).partition(":")[2]
