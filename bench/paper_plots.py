@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -107,12 +108,18 @@ def _marker(arm: Arm) -> str:
     return {"low": "v", "high": "^"}.get(arm.strategy.rpartition(":")[2], "o")
 
 
+def _shade(level: str) -> str:
+    """One colour a level, the same in every panel: the darker, the more calls sleep makes."""
+    drafts, rounds = level.removeprefix("k").split("r")
+    return SHADES[bisect_left((1, 3, 6, 10), int(drafts) * int(rounds))]
+
+
 def _frontier(axes: Any, results: Results) -> None:
     at = results.full
     sides = [("no sleep", at.columns(slept=False), RED)]
     sides += [
-        (f"after sleep {level}", at.columns(slept=True, level=level), SHADES[i % len(SHADES)])
-        for i, level in enumerate(at.levels())
+        (f"after sleep {level}", at.columns(slept=True, level=level), _shade(level))
+        for level in at.levels()
     ]
     for name, columns, color in sides:
         _mixed(axes, at.tokens[0, columns], 100 * at.quality[0, columns], color, label=name)

@@ -1,0 +1,141 @@
+"""How long a decision takes, from a parsed request to a strategy, beside its parts.
+
+The shipped policy on recorded contexts of every data set, with the notes that were recorded, each
+query new. A decision is what ``POST /v1/chat/completions`` waits for before the upstream is asked:
+features (the query is embedded), predictions for all strategies, utilities, propensities, a draw
+and the record of it. Beside it: the same without a policy, which falls back to ``direct``.
+
+Needs: bench/recorded/*.parquet (ship with the repository).
+Takes: half a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from bench.layout import table
+from bench.publish import DATASETS, RECORDED, golds
+from bench.recorder import context_messages, learned_of
+from bench.recordings import Recording, read_recordings
+from forethought.models.bundle import PolicyBundle, pretrained_dir
+from forethought.models.embedding import WordLlamaEmbedder
+from forethought.models.features import FeatureExtractor, matrix
+from forethought.router.allocation import Preferences, with_propensities
+from forethought.router.candidates import predict_candidates
+from forethought.router.context import context_hash, split
+from forethought.router.decision import Decider
+from forethought.router.pricing import Prices, PriceTable
+from forethought.router.records import Context
+from forethought.router.situation import Situation, SituationFeatures, expected_inputs
+from forethought.router.strategies import STRATEGIES, Request
+
+LEVEL: Final = "k3r1"
+PRICES: Final = Prices(input=0.25, cached_input=0.025, output=2.0)
+TARGET_P99_MS: Final = 0.5
+
+
+def situations(recording: Recording) -> list[Situation]:
+    """One situation a recorded query whose context has notes."""
+    contexts, found = golds(DATASETS), []
+    for (context_id, level), sleep in recording.sleeps.items():
+        if level != LEVEL or not sleep["notes"]:
+            continue
+        row, queries = contexts[context_id]
+        front = context_messages(row)
+        prefix = context_hash(front, None)
+        context = Context(
+            id=context_id, tenant="bench", hash=prefix, messages=tuple(front),
+            text=front[0]["content"], created_at=0.0, n_queries=1, last_query_at=1.0,
+        )  # fmt: skip
+        learned = learned_of(sleep)
+        for query in queries.values():
+            body = {"model": "m", "messages": [*front, {"role": "user", "content": query["query"]}]}
+            cut = split(body, known={prefix}.__contains__, shared=lambda _: False)
+            found.append(
+                Situation(
+                    tenant="bench", model="m", context=context, now=60.0,
+                    request=Request(body=body, split=cut, learned=learned),
+                )
+            )  # fmt: skip
+    return found
+
+
+def timed(
+    call: Callable[[Situation], object], over: Sequence[Situation], rounds: int
+) -> list[float]:
+    """Milliseconds of each call; the first round fills the caches and is left out."""
+    took: list[float] = []
+    for number in range(rounds + 1):
+        for situation in over:
+            began = time.perf_counter_ns()
+            call(situation)
+            if number:
+                took.append((time.perf_counter_ns() - began) / 1e6)
+    return took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.decision", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--recorded", type=Path, default=RECORDED)
+    parser.add_argument("--model", default="qwen2.5-coder-1.5b")
+    parser.add_argument("--rounds", type=int, default=10)
+    args = parser.parse_args()
+
+    over = situations(read_recordings(args.recorded)[args.model])
+    bundle = PolicyBundle.load(pretrained_dir())
+    prices, preferences = PriceTable({"m": PRICES}), Preferences()
+    extractor = FeatureExtractor(WordLlamaEmbedder().load())
+
+    def decider(policy: PolicyBundle | None) -> Decider:
+        return Decider(
+            extractor=extractor, bundle=policy, prices=prices, preferences=preferences,
+            rng=random.Random(0),
+        )  # fmt: skip
+
+    features = SituationFeatures(extractor)
+    row = {id(s): features.of(s) for s in over}
+    nothing: dict[str, str | None] = dict.fromkeys(STRATEGIES)
+
+    def predict(situation: Situation) -> object:
+        inputs = expected_inputs(situation)
+        return predict_candidates(bundle, row[id(situation)], nothing, inputs, PRICES, preferences)
+
+    candidates = {id(s): predict(s) for s in over}
+    names = list(STRATEGIES)
+    parts: dict[str, Callable[[Situation], object]] = {
+        "decision": decider(bundle).decide,
+        "  features": features.of,
+        "  predictions, all strategies": predict,
+        "    of which the three outcome models": lambda s: bundle.outcome.predict(
+            matrix([row[id(s)]] * len(names), names)
+        ),
+        "  predictability": lambda s: bundle.predictability.predict([row[id(s)]]),
+        "  propensities": lambda s: with_propensities(candidates[id(s)], preferences),  # type: ignore[arg-type]
+        "decision without a policy": decider(None).decide,
+    }
+    found = {name: np.array(timed(call, over, args.rounds)) for name, call in parts.items()}
+    print(f"{len(over)} queries, {args.rounds} rounds; ms")
+    shown = [
+        [name, *(f"{np.percentile(took, p):.3f}" for p in (50, 90, 99))]
+        for name, took in found.items()
+    ]
+    print(table(["", "p50", "p90", "p99"], shown))
+    figures = {
+        f"p{p}_ms": round(float(np.percentile(found["decision"], p)), 4) for p in (50, 90, 99)
+    }
+    targets = {"p99_ms": TARGET_P99_MS}
+    print(json.dumps({"bench": "decision", "figures": figures, "targets": targets}))
+
+
+if __name__ == "__main__":
+    main()
