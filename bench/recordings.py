@@ -129,6 +129,7 @@ class Recording:
         """The arms with answers to at least half as many queries as the arm with most has.
 
         An arm that was recorded for a few queries only would shrink every comparison to these.
+        So would a learned arm that was never asked: where there are no notes, others stand in.
         """
         learned = [
             Arm(f"learned:{effort}", level)
@@ -136,9 +137,15 @@ class Recording:
             for effort in ("low", "high")
         ]
         queries = self._queries(dataset, SCOPES["all"])
+        asked = {
+            arm
+            for (_, arm, seed), row in self.answers.items()
+            if seed == 0 and row["dataset"] == dataset
+        }
         answered = {
             arm: sum(self._answer(*query, arm) is not None for query in queries.items())
             for arm in (LOW, HIGH, DIRECT, *learned)
+            if arm in asked
         }
         most = max(answered.values())
         return [arm for arm, n in answered.items() if 2 * n >= most > 0]

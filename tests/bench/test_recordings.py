@@ -64,6 +64,20 @@ def test_levels_rise_with_their_tokens_and_rare_arms_are_left_out(tmp_path: Path
     assert found.arms("gsm8k") == [LOW, LEARNED, Arm("learned:low", "k10r1")]
 
 
+def test_an_arm_that_was_never_asked_is_left_out_though_others_stand_in_for_it(
+    tmp_path: Path,
+) -> None:
+    rows = [sleep("a", "k1r1", []), sleep("b", "k1r1", [note("How many?", "2")])]
+    for query in ("a-q0", "b-q0"):
+        rows += [answer(query, "effort:low"), answer(query, "effort:high")]
+    rows.append(answer("b-q0", "learned:low", level="k1r1"))
+    # On "a" ``effort:high`` would stand in for this one, which only another data set has.
+    rows.append(answer("d-q0", "learned:high", level="k1r1", dataset="tatqa"))
+    found = recording(tmp_path, rows)
+    assert found.arms("gsm8k") == [LOW, Arm("effort:high"), LEARNED]
+    assert len(found.panel("gsm8k", found.arms("gsm8k"), HELD_OUT)) == 2
+
+
 def test_a_part_of_a_panel_keeps_each_query_on_its_context(tmp_path: Path) -> None:
     rows = [answer("a-q0", quality=0.1), answer("b-q0", quality=0.2), answer("c-q0", quality=0.3)]
     panel = recording(tmp_path, rows).panel("gsm8k", [DIRECT], HELD_OUT)
