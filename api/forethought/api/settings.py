@@ -88,7 +88,10 @@ class Settings(BaseSettings):
     """Whether the upstream keeps responses (/v1/responses); None: at OpenAI's own address."""
     upstream_api_key: SecretStr | None = None
     upstream_connect_timeout_s: PositiveFloat = 5.0
-    upstream_timeout_s: PositiveFloat = 600.0
+    upstream_first_token_timeout_s: PositiveFloat = 600.0
+    upstream_between_tokens_timeout_s: PositiveFloat = 600.0
+    upstream_timeout_s: PositiveFloat = 1800.0
+    """For all of a reply, streamed or whole."""
     upstream_max_retries: int = Field(default=2, ge=0, le=10)
     upstream_cache_prefix: bool = False
     """Anthropic: mark the stable prefix for its prompt cache where the client did not."""

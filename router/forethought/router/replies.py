@@ -27,20 +27,22 @@ _NOT_PASSED_PREFIXES: Final = ("x-forethought-", "access-control-")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply for the client."""
+    """A whole reply for the client. ``native``: it is in the client's own language."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    native: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedReply:
-    """A reply whose body is still to come."""
+    """A reply whose body is still to come. ``native``: it is in the client's own language."""
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
+    native: bool = False
 
 
 def passed_back(upstream: Mapping[str, str]) -> dict[str, str]:

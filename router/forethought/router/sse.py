@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from forethought.models.errors import ForethoughtError
 from forethought.router.errors import openai_error
@@ -23,6 +23,7 @@ MAX_EVENT_BYTES: Final = 16 * 2**20
 # A lone CR ends a line too, unless an LF follows.
 EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _DONE: Final = b"[DONE]"
+_NULL_USAGE: Final = re.compile(rb',\s*"usage"\s*:\s*null')
 
 
 @dataclass(slots=True)
@@ -49,6 +50,28 @@ class Seen:
     def ended(self) -> bool:
         """Whether the answer came to its end, or to an error that the upstream named."""
         return self.finish_reason is not None or self.error is not None
+
+
+class Reader(Protocol):
+    """Reads a stream on its way. ``done``: its last event has come, and is held back."""
+
+    @property
+    def seen(self) -> Seen: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes from the upstream; return those that go to the client now."""
+        ...
+
+    def rest(self) -> bytes:
+        """What was held back."""
+        ...
+
+    def failure(self, error: ForethoughtError) -> bytes:
+        """An event that says, in the stream's language, that the answer broke off."""
+        ...
 
 
 class ChunkReader:
@@ -98,6 +121,10 @@ class ChunkReader:
         held, self._held = self._held, b""
         return held
 
+    def failure(self, error: ForethoughtError) -> bytes:
+        """An event that says that the answer broke off."""
+        return error_event(error)
+
     def _event(self, event: bytes) -> bytes:
         """Read one event; return what of it goes to the client."""
         data = b"\n".join(
@@ -116,7 +143,7 @@ class ChunkReader:
             return event
         self._read(chunk)
         if self._hide_usage and "usage" in chunk:
-            return _without_usage(chunk)
+            return _without_usage(event, chunk)
         return event
 
     def _read(self, chunk: dict[str, Any]) -> None:
@@ -180,10 +207,14 @@ def _count(value: Any, name: str) -> int:
     return max(0, found) if isinstance(found, int) else 0
 
 
-def _without_usage(chunk: dict[str, Any]) -> bytes:
+def _without_usage(event: bytes, chunk: dict[str, Any]) -> bytes:
     usage = chunk.pop("usage")
     if usage is not None and chunk.get("choices") == []:
         return b""  # the chunk that only carries the usage we asked for
+    # Found once, it is the chunk's own, as inside of a string its quotes would be escaped: the
+    # rest stays the upstream's to the byte.
+    if usage is None and len(_NULL_USAGE.findall(event)) == 1:
+        return _NULL_USAGE.sub(b"", event)
     return (
         b"data: "
         + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
