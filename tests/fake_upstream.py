@@ -288,7 +288,11 @@ def _deltas(answer: str, calls: list[Body], *, interleaved: bool) -> Iterator[Bo
 def _events(
     base: Body, deltas: Iterator[Body], finish_reason: str, usage: Body, body: Body
 ) -> Iterator[bytes]:
+    with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+
     def event(choices: list[Body], **more: Any) -> bytes:
+        if with_usage:
+            more = {"usage": None, **more}
         chunk = {**base, "object": "chat.completion.chunk", "choices": choices, **more}
         return b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n"
 
@@ -299,7 +303,7 @@ def _events(
     for said in deltas:
         yield event(delta(said))
     yield event(delta({}, finish_reason))
-    if (body.get("stream_options") or {}).get("include_usage"):
+    if with_usage:
         yield event([], usage=usage)
     yield b"data: [DONE]\n\n"
 
