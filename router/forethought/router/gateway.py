@@ -111,6 +111,7 @@ class Gateway:
         began = time.perf_counter()
         try:
             reply = await self._upstream.complete(turn.body, turn.request.headers)
+            self._require_content(reply)
         except UpstreamError as error:
             turn.waited_s += time.perf_counter() - began
             return await self._failed(turn, error, measure.failed(error))
@@ -146,6 +147,7 @@ class Gateway:
                     return
                 body = b"".join([chunk async for chunk in upstream.chunks])
                 reply = UpstreamReply(upstream.status, upstream.headers, body)
+                self._require_content(reply)
         except UpstreamError as error:
             turn.waited_s += time.perf_counter() - began
             yield await self._failed(turn, error, measure.failed(error))
@@ -259,6 +261,15 @@ class Gateway:
         if not reader.done and not reader.seen.ended:
             raise UpstreamError(
                 f"The upstream {self._upstream.name} ended the stream in mid-answer.",
+                param=self._upstream.name,
+                remedy="Try again.",
+            )
+
+    def _require_content(self, reply: UpstreamReply) -> None:
+        # Clients take an empty stream for an empty answer, and try a 502 again.
+        if reply.status < 400 and not reply.body.strip():
+            raise UpstreamError(
+                f"The upstream {self._upstream.name} answered with nothing.",
                 param=self._upstream.name,
                 remedy="Try again.",
             )

@@ -20,8 +20,10 @@ from forethought.router.records import Usage
 MAX_EVENT_BYTES: Final = 16 * 2**20
 """A longer event is passed on unread: memory must not depend on the upstream's manners."""
 
-# A lone CR ends a line too, unless an LF follows.
-EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+# A lone CR ends a line too, unless an LF follows. After an LF it will, if it has not come yet.
+EVENT_END: Final = re.compile(
+    rb"\n(?:\n|\r\n|\r(?!\n|\Z))|\r\n(?:\r\n|\n|\r(?!\n|\Z))|\r(?!\n)(?:\r\n|\n|\r(?!\n))"
+)
 _DONE: Final = b"[DONE]"
 _NULL_USAGE: Final = re.compile(rb',\s*"usage"\s*:\s*null')
 
@@ -41,6 +43,9 @@ class Seen:
     pieces: int = 0
     first_at: float | None = None
     texts: list[str] = field(default_factory=list)
+    begun: set[int] = field(default_factory=set)
+    finished: set[int] = field(default_factory=set)
+    """The choices that have begun and that have come to their end, by index."""
 
     @property
     def text(self) -> str:
@@ -48,8 +53,9 @@ class Seen:
 
     @property
     def ended(self) -> bool:
-        """Whether the answer came to its end, or to an error that the upstream named."""
-        return self.finish_reason is not None or self.error is not None
+        """Whether each choice came to its end, or the upstream named an error."""
+        every = self.finish_reason is not None and self.begun <= self.finished
+        return every or self.error is not None
 
 
 class Reader(Protocol):
@@ -155,18 +161,25 @@ class ChunkReader:
             seen.error = error_text(chunk)
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
-            if not isinstance(choice, dict):
-                continue
-            if isinstance(choice.get("finish_reason"), str):
+            index = choice.get("index", 0) if isinstance(choice, dict) else None
+            if isinstance(index, int):
+                self._read_choice(index, choice)
+
+    def _read_choice(self, index: int, choice: dict[str, Any]) -> None:
+        seen = self.seen
+        seen.begun.add(index)
+        if isinstance(choice.get("finish_reason"), str):
+            seen.finished.add(index)
+            if index == 0 or seen.finish_reason is None:
                 seen.finish_reason = choice["finish_reason"]
-            delta = choice.get("delta")
-            if not isinstance(delta, dict):
-                continue
-            if any(value for name, value in delta.items() if name != "role"):
-                seen.pieces += 1
-                seen.first_at = seen.first_at or time.perf_counter()
-            if choice.get("index", 0) == 0 and isinstance(delta.get("content"), str):
-                seen.texts.append(delta["content"])
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return
+        if any(value for name, value in delta.items() if name != "role"):
+            seen.pieces += 1
+            seen.first_at = seen.first_at or time.perf_counter()
+        if index == 0 and isinstance(delta.get("content"), str):
+            seen.texts.append(delta["content"])
 
 
 def error_event(error: ForethoughtError) -> bytes:
