@@ -194,10 +194,15 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             events = _events(base, deltas, finish_reason, usage, body)
             await _send_stream(send, events, asked)
             return
-        message: Body = {"role": "assistant", "content": answer or None}
+        message: Body = {"role": "assistant", "content": answer or None, "refusal": None}
         if calls:
             message["tool_calls"] = calls
-        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": finish_reason,
+        }
         whole = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
         await _send_json(send, 200, whole, drop="drop" in asked)
 

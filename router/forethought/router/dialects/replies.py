@@ -35,7 +35,8 @@ def chat_completion(message: Mapping[str, Any]) -> Json:
     """
     blocks = [b for b in message.get("content") or () if isinstance(b, dict)]
     texts = [str(b.get("text", "")) for b in blocks if b.get("type") == "text"]
-    said: Json = {"role": "assistant", "content": "".join(texts) if texts else None}
+    content = "".join(texts) if texts else None
+    said: Json = {"role": "assistant", "content": content, "refusal": None}
     thoughts = [b for b in blocks if b.get("type") in _THOUGHTS]
     if thoughts:
         said["reasoning_content"] = "".join(str(b.get("thinking", "")) for b in thoughts)
