@@ -41,6 +41,7 @@ class FakeAnthropic(AbstractContextManager["FakeAnthropic"]):
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.replies: deque[Scripted] = deque()
+        self.hung_up = 0
         self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"fake": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -58,6 +59,10 @@ class FakeAnthropic(AbstractContextManager["FakeAnthropic"]):
 
     def streams(self, *pieces: bytes | float) -> None:
         self.replies.append(Scripted(pieces, headers={"content-type": "text/event-stream"}))
+
+    def reply(self) -> Scripted:
+        """The reply to the latest request."""
+        return self.replies.popleft()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -90,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         body: Json = json.loads(raw or b"{}")
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.fake.requests.append(Received(self.path, headers, body, raw))
-        reply = self.fake.replies.popleft()
+        reply = self.fake.reply()
         pieces = list(reply.pieces)
         if pieces and isinstance(pieces[0], float):
             self.fake.closing.wait(pieces[0])
@@ -101,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         for piece in pieces:
-            if isinstance(piece, float):
+            if isinstance(piece, int | float):
                 self.wfile.flush()
                 self.fake.closing.wait(piece)
                 continue
@@ -116,6 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 self.wfile.flush()
             except ConnectionError:  # the client gave up
+                self.fake.hung_up += 1
                 self.close_connection = True
                 return
         self.wfile.write(b"0\r\n\r\n")

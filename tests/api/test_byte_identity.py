@@ -14,7 +14,7 @@ from tests.fake_anthropic import FakeAnthropic, block, ended, event, message, st
 from tests.fake_upstream import FakeUpstreamServer
 
 SYSTEM = {"role": "system", "content": "Grüße kommen aus dem Süden, 世界."}
-TURNS = [
+TURNS: list[list[dict[str, Any]]] = [
     [SYSTEM, {"role": "user", "content": "Hello 👋"}],
     [
         SYSTEM,
@@ -106,7 +106,7 @@ def test_responses_of_an_upstream_that_keeps_them(
 USED = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}
 THOUGHT = {"type": "thinking", "thinking": "", "signature": ""}
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-ASKED = {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": TURNS[0][1:]}
+ASKED: dict[str, Any] = {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": TURNS[0][1:]}
 
 
 @pytest.fixture(scope="module")

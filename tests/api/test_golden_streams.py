@@ -24,7 +24,7 @@ DATA: Final = Path(__file__).parent / "data" / "streams"
 SSE: Final = {"content-type": "text/event-stream; charset=utf-8"}
 JSON: Final = {"content-type": "application/json"}
 MESSAGES: Final = [{"role": "user", "content": "Hello"}]
-PATHS: Final = {
+PATHS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "chat": ("/v1/chat/completions", {"messages": MESSAGES}),
     "messages": ("/v1/messages", {"messages": MESSAGES, "max_tokens": 50}),
     "responses": ("/v1/responses", {"input": "Hello"}),
@@ -47,7 +47,7 @@ class Case:
     reset: bool = False
 
 
-BROKEN: Final = {"outcome": "upstream_error", "finish_reason": None}
+BROKEN: Final[Any] = {"outcome": "upstream_error", "finish_reason": None}
 CASES: Final = {
     "usage": Case(answer="Hi you", asked={"stream_options": {"include_usage": True}}),
     "usage_kept_back": Case(answer="Hi you"),

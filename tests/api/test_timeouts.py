@@ -124,7 +124,8 @@ def test_a_stream_without_end(serve: Serve, upstream: FakeAnthropic, api: str) -
     setting = "upstream_timeout_s"
     server = impatient(serve, upstream, setting, 0.8, api=api)
     word = WORD if api == "openai" else event("ping")
-    upstream.streams(*[ROLE if api == "openai" else started(), *([word, 0.05] * 100)])
+    drip: list[bytes | float] = [word, 0.05]
+    upstream.streams(ROLE if api == "openai" else started(), *(drip * 100))
     reply = chat(server, stream=True)
     assert reply.status_code == 200
     assert_timed_out(server, reply, setting, "did not finish within 0.8 s")

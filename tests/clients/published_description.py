@@ -20,7 +20,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from tests.api.described import Described, replies
@@ -40,7 +40,7 @@ class Description:
             if name.startswith("Response") and name.endswith("Event")
             for kind in schema.get("properties", {}).get("type", {}).get("enum", ())
         }
-        resource = Resource(contents=with_null(described), specification=DRAFT202012)
+        resource = DRAFT202012.create_resource(with_null(described))
         self._registry: Registry[Any] = Registry().with_resource(URI, resource)
 
     def complaint(self, one: Described) -> str | None:

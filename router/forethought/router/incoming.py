@@ -26,7 +26,7 @@ _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 # Clients choose other x- headers to reach the model; these are about us or about one connection.
 _KEPT_BACK: Final = ("x-forethought-", "x-stainless-", "x-forwarded-", "x-real-", "x-api-key")
 _PASSED_ON: Final = frozenset(
-    {"anthropic-beta", "anthropic-version", "baggage", "traceparent", "tracestate"}
+    {"anthropic-beta", "anthropic-version", "baggage", "openai-beta", "traceparent", "tracestate"}
 )
 
 _NATIVE_EFFORT: Final = re.compile(r"(^|/)(o[134](-|$)|gpt-5)")

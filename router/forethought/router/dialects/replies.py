@@ -22,7 +22,7 @@ from forethought.router.dialects.usage import (
     stop_of,
 )
 
-_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
 _OF_SERVER_TOOLS: Final = ("caller", "toolset_name")
 
 

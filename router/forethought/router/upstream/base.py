@@ -101,6 +101,25 @@ class SpeaksMessages(Protocol):
 
 
 @runtime_checkable
+class Forwards(Protocol):
+    """An upstream that takes any request below its base URL, in whatever form it comes."""
+
+    def forward(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        content: AsyncIterator[bytes] | None,
+    ) -> AbstractAsyncContextManager[UpstreamStream]:
+        """Send ``content`` as it comes; errors as in ``Upstream``. Nothing is tried again.
+
+        ``path`` begins with a slash and goes below the base URL as it is.
+        """
+        ...
+
+
+@runtime_checkable
 class PassesOn(Protocol):
     """An upstream with more of OpenAI's endpoints than chat completions.
 

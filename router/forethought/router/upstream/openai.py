@@ -62,6 +62,9 @@ OWN_REQUEST_HEADERS: Final = frozenset(
     }
 )
 
+# Of those, the ones that say what a forwarded body is.
+_FORWARDED_HEADERS: Final = ("accept", "content-length", "content-type")
+
 # Bodies are handed on decoded and re-framed, so these would no longer be true.
 _DROPPED_REPLY_HEADERS: Final = frozenset(
     {
@@ -106,6 +109,7 @@ class OpenAIUpstream:
         self._max_retries = max_retries
         self._local = local
         self._client: AsyncOpenAI | None = None
+        self._http: httpx2.AsyncClient | None = None
 
     def __repr__(self) -> str:
         key = None if self._api_key is None else "***"
@@ -126,7 +130,7 @@ class OpenAIUpstream:
 
     async def aclose(self) -> None:
         """Close the connection pool. A later request opens a new one."""
-        client, self._client = self._client, None
+        client, self._client, self._http = self._client, None, None
         if client is not None:
             await client.close()
 
@@ -188,6 +192,41 @@ class OpenAIUpstream:
         finally:
             await response.aclose()
 
+    @asynccontextmanager
+    async def forward(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        content: AsyncIterator[bytes] | None,
+    ) -> AsyncIterator[UpstreamStream]:
+        """Send any request below the base URL and yield the reply as it arrives.
+
+        A redirection is the client's to follow: it may lead to another host.
+        """
+        self._connected()
+        assert self._http is not None  # noqa: S101 - made with the client
+        about = {name: headers[name] for name in _FORWARDED_HEADERS if name in headers}
+        own = {name: value for name, value in self._request_headers(headers).items()
+               if isinstance(value, str)}  # fmt: skip
+        sent = {**own, **about, "accept-encoding": "identity"}
+        if self._api_key is not None:
+            sent["authorization"] = f"Bearer {self._api_key}"
+        url = f"{str(self._base_url).rstrip('/')}{path}{'?' if query else ''}{query}"
+        request = self._http.build_request(method, url, headers=sent, content=content)
+        patience = self._patience()
+        call = self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            response = await patience.whole(call)
+        except httpx2.HTTPError as error:
+            raise self._failure(error) from error
+        try:
+            chunks = patience.watched(self._chunks(response))
+            yield UpstreamStream(response.status_code, reply_headers(response), chunks)
+        finally:
+            await response.aclose()
+
     async def models(self) -> UpstreamReply:
         """GET /models."""
         call = self._get_models(self._timeouts.as_httpx(), self._max_retries)
@@ -232,15 +271,16 @@ class OpenAIUpstream:
         if self._client is None:
             timeout = self._timeouts.as_httpx()
             limits = _NO_KEEP_ALIVE if self._local else DEFAULT_CONNECTION_LIMITS
+            self._http = DefaultAsyncHttpxClient(
+                timeout=timeout, limits=limits, trust_env=not self._local
+            )
             self._client = AsyncOpenAI(
                 base_url=self._base_url,
                 # Never None: the SDK would then take the environment's key to any base_url.
                 api_key=self._api_key or "none",
                 timeout=timeout,
                 max_retries=self._max_retries,
-                http_client=DefaultAsyncHttpxClient(
-                    timeout=timeout, limits=limits, trust_env=not self._local
-                ),
+                http_client=self._http,
             )
         return self._client
 
