@@ -56,6 +56,7 @@ CASES: Final = {
     "interleaved_choices": Case(answer="Aa!", finish_reason="length", asked={"n": 2}),
     "half_of_the_choices": Case(answer="A", outcome="upstream_error", finish_reason=None),
     "tool_calls": Case(answer="", finish_reason="tool_calls"),
+    "calls_without_index": Case(answer="", finish_reason="tool_calls"),
     "logprobs": Case(asked={"logprobs": True}),
     "crlf": Case(),
     "not_json": Case(),
@@ -74,8 +75,8 @@ CASES: Final = {
 """Each transcript, as clients of chat completions see it."""
 
 TRANSLATED: Final = (
-    "multibyte", "comments", "tool_calls", "missing_done", "missing_end", "reset",
-    "reset_at_once", "error_frame", "empty", "only_comments", "overloaded",
+    "multibyte", "comments", "tool_calls", "calls_without_index", "missing_done", "missing_end",
+    "reset", "reset_at_once", "error_frame", "empty", "only_comments", "overloaded",
 )  # fmt: skip
 """Those that clients of the other two APIs are asked about too."""
 

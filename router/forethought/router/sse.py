@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from forethought.models.errors import ForethoughtError
+from forethought.router.call_index import CallIndex
 from forethought.router.errors import openai_error
 from forethought.router.records import Usage
 
@@ -91,6 +92,7 @@ class ChunkReader:
         self.seen = Seen()
         self.done = False
         self._hide_usage = hide_usage
+        self._calls = CallIndex()
         self._buffer = b""
         self._held = b""
 
@@ -148,6 +150,8 @@ class ChunkReader:
         if not isinstance(chunk, dict):
             return event
         self._read(chunk)
+        if b'"tool_calls"' in data and self._calls.complete(chunk):
+            event = _event_of(chunk)
         if self._hide_usage and "usage" in chunk:
             return _without_usage(event, chunk)
         return event
@@ -228,8 +232,9 @@ def _without_usage(event: bytes, chunk: dict[str, Any]) -> bytes:
     # rest stays the upstream's to the byte.
     if usage is None and len(_NULL_USAGE.findall(event)) == 1:
         return _NULL_USAGE.sub(b"", event)
-    return (
-        b"data: "
-        + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-        + b"\n\n"
-    )
+    return _event_of(chunk)
+
+
+def _event_of(chunk: dict[str, Any]) -> bytes:
+    text = json.dumps(chunk, ensure_ascii=False, separators=(",", ":"))
+    return b"data: " + text.encode(errors="replace") + b"\n\n"

@@ -41,6 +41,7 @@ from forethought.router.upstream.openai import (
     READY_TIMEOUT_S,
     checked_url,
     failure,
+    no_cookies,
     reply_headers,
 )
 from forethought.router.upstream.patience import Patience, Timeouts
@@ -247,7 +248,7 @@ class AnthropicUpstream:
                 api_key=self._api_key or "none",
                 timeout=timeout,
                 max_retries=self._max_retries,
-                http_client=DefaultAsyncHttpxClient(timeout=timeout),
+                http_client=DefaultAsyncHttpxClient(timeout=timeout, cookies=no_cookies()),
             )
         return self._client
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 import httpx2
@@ -272,7 +273,10 @@ class OpenAIUpstream:
             timeout = self._timeouts.as_httpx()
             limits = _NO_KEEP_ALIVE if self._local else DEFAULT_CONNECTION_LIMITS
             self._http = DefaultAsyncHttpxClient(
-                timeout=timeout, limits=limits, trust_env=not self._local
+                timeout=timeout,
+                limits=limits,
+                trust_env=not self._local,
+                cookies=no_cookies(),
             )
             self._client = AsyncOpenAI(
                 base_url=self._base_url,
@@ -322,6 +326,11 @@ def failure(error: Exception, where: str, name: str, timeouts: Timeouts) -> Upst
         message = f"could not be reached ({said(cause)})."
         remedy = "Check that it runs and that its base_url is right."
     return UpstreamError(f"The upstream {where} {message}", param=name, remedy=remedy)
+
+
+def no_cookies() -> CookieJar:
+    """A jar that stays empty: a cookie of one client's reply must not go with another's request."""
+    return CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
 
 
 def checked_url(base_url: str) -> httpx2.URL:
