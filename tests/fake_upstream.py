@@ -177,7 +177,7 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             else:
                 await _send_json(send, status, said)
             return
-        answer, finish_reason = self._answered(body, asked)
+        answer, finish_reason = self.answered(body, asked)
         base = {
             "id": "chatcmpl-fake",
             "created": 1_700_000_000,
@@ -186,7 +186,7 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             "unknown_reply_field": {"echo": {k: body[k] for k in body if k not in KNOWN_FIELDS}},
         }
         usage = self._usage(body, answer)
-        calls = _tool_calls(int(asked.get("calls", 0)))
+        calls = self.calls(body, asked)
         if calls:
             answer, finish_reason = "", "tool_calls"
         if body.get("stream"):
@@ -206,7 +206,12 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
         whole = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
         await _send_json(send, 200, whole, drop="drop" in asked)
 
-    def _answered(self, body: Body, asked: Mapping[str, str]) -> tuple[str, str]:
+    def calls(self, body: Body, asked: Mapping[str, str]) -> list[Body]:
+        """The tool calls instead of an answer."""
+        return _tool_calls(int(asked.get("calls", 0)))
+
+    def answered(self, body: Body, asked: Mapping[str, str]) -> tuple[str, str]:
+        """The answer, and why it ends."""
         prompt = "\n".join(message_texts(body))
         if "chunks" in asked:
             answer = " ".join(f"w{i}" for i in range(int(asked["chunks"])))
@@ -278,7 +283,7 @@ def _deltas(answer: str, calls: list[Body], *, interleaved: bool) -> Iterator[Bo
     pieces: list[list[Body]] = []
     for call in calls:
         arguments = call["function"]["arguments"]
-        first = {**call, "function": {"name": "weather", "arguments": ""}}
+        first = {**call, "function": {**call["function"], "arguments": ""}}
         rest = [
             {"index": call["index"], "function": {"arguments": part}}
             for part in (arguments[:4], arguments[4:])
