@@ -156,6 +156,38 @@ def test_another_client_sees(
         assert b"response.completed" not in reply.content
 
 
+SAID: Final = b"The upstream openai at UPSTREAM/v1 broke off in mid-answer (ReadError). Try again."
+CODE: Final = b"upstream_unreachable"
+BROKEN_STREAMS: Final[dict[str, tuple[dict[str, Any], bytes, bytes]]] = {
+    "/v1/completions": (
+        {"prompt": "x"},
+        b'data: {"choices":[{"index":0,"text":"Hi"}]}\n\n',
+        b'data: {"error": {"message": "%s", "type": "upstream_error", "param": "openai", '
+        b'"code": "%s"}}\n\n' % (SAID, CODE),
+    ),
+    "/v1/responses": (
+        {"input": "x"},
+        b'event: response.created\ndata: {"type":"response.created","sequence_number":0}\n\n',
+        b'event: error\ndata: {"type":"error","sequence_number":1,"code":"%s","message":"%s",'
+        b'"param":"openai"}\n\n' % (CODE, SAID),
+    ),
+}
+
+
+@pytest.mark.parametrize("path", BROKEN_STREAMS)
+def test_a_stream_that_passes_on_ends_in_an_error_too(
+    tmp_path: Path, upstream: FakeAnthropic, path: str
+) -> None:
+    body, whole, error = BROKEN_STREAMS[path]
+    url = f"{upstream.url}/v1"
+    upstream.streams(whole + b'data: {"cho', READ_S, RESET)
+    with ApiServer(
+        tmp_path, upstream_base_url=url, upstream_api="openai", upstream_responses=True, model="m"
+    ) as server:
+        reply = server.post(path, {"model": "m", "stream": True, **body})
+    assert reply.content.replace(upstream.url.encode(), b"UPSTREAM") == whole + error
+
+
 def test_usage_is_logged_as_far_as_it_is_known(server: ApiServer, upstream: FakeAnthropic) -> None:
     known = outcome_of(server, played(server, upstream, "usage_kept_back", "chat", 0)).usage
     assert (known.input_tokens, known.cached_tokens, known.output_tokens) == (12, 8, 3)

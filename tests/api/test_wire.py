@@ -112,7 +112,7 @@ KEPT_BACK: Final = {
     "access-control-allow-origin": "*",
     "x-forethought-strategy": "theirs",
 }
-REPLIES: Final = {
+REPLIES: Final[dict[str, tuple[dict[str, Any], bytes]]] = {
     "/v1/chat/completions": ({"messages": HELLO}, b'{"choices": [{"message": {}}]}'),
     "/v1/completions": ({"prompt": "x"}, b'{"choices": []}'),
     "/v1/embeddings": ({"input": "x"}, b'{"data": []}'),

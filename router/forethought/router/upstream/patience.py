@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx2
 
@@ -87,22 +87,29 @@ class Patience:
         Raises:
             UpstreamTimeout: The first event, the next one or the end took too long.
         """
-        loop = asyncio.get_running_loop()
         gap_s, total_due = self._timeouts.between_tokens_s, self._total_due
         said_at: float | None = None
         lines = Lines()
-        while True:
-            due = self._first_due if said_at is None else said_at + gap_s
-            try:
-                async with asyncio.timeout_at(min(due, total_due)):
+        alarm = _Alarm()
+        try:
+            while True:
+                due = self._first_due if said_at is None else said_at + gap_s
+                alarm.set(min(due, total_due))
+                try:
                     chunk = await anext(chunks, None)
-            except TimeoutError as error:
-                raise self._silent(said_at) from error
-            if chunk is None:
-                return
-            if lines.say_something(chunk):
-                said_at = loop.time()
-            yield chunk
+                except asyncio.CancelledError as error:
+                    if alarm.rang_for_this():
+                        raise self._silent(said_at) from error
+                    raise
+                finally:
+                    alarm.task = None
+                if chunk is None:
+                    return
+                if lines.say_something(chunk):
+                    said_at = alarm.loop.time()
+                yield chunk
+        finally:
+            alarm.close()
 
     def _silent(self, said_at: float | None) -> UpstreamTimeout:
         timeouts = self._timeouts
@@ -133,6 +140,53 @@ class Patience:
 def timed_out(message: str, *, name: str, setting: str) -> UpstreamTimeout:
     """The error of a stage that took too long; ``setting`` is how long it may take."""
     return UpstreamTimeout(message, param=name, remedy=f"Try again, or raise {setting}.")
+
+
+class _Alarm:
+    """Ends waits at their times, as ``asyncio.timeout`` does, by one timer for all of them.
+
+    A timer each would cost as much as reading the chunk; this one is set anew only when it has
+    rung too early.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.task: asyncio.Task[Any] | None = None
+        """Who waits now."""
+        self._cancelled_before = 0
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._rang = False
+
+    def set(self, due: float) -> None:
+        """The current task waits until ``due``, by the loop's clock."""
+        self.task = task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        self._cancelled_before = task.cancelling()
+        self._due = due
+        if self._timer is None or self._timer.when() > due:
+            self.close()
+            self._timer = self.loop.call_at(due, self._ring)
+
+    def rang_for_this(self) -> bool:
+        """Whether the cancellation that ended the wait was this alarm's alone."""
+        task = self.task
+        return self._rang and task is not None and task.uncancel() <= self._cancelled_before
+
+    def close(self) -> None:
+        """Ring no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self.task is None:
+            return
+        if self.loop.time() < self._due:
+            self._timer = self.loop.call_at(self._due, self._ring)
+            return
+        self._rang = True
+        self.task.cancel()
 
 
 class Lines:
