@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import NotFoundError
 
+from forethought.router.upstream import Forwards
+from forethought.router.upstream.llamacpp import EmbeddedUpstream
 from tests.api.conftest import Serve
 from tests.api.server import KEY, ApiServer
 from tests.fake_anthropic import RESET, FakeAnthropic, Scripted
@@ -210,6 +213,10 @@ def test_an_upstream_without_such_endpoints_is_a_404(serve: Serve) -> None:
     server = serve(upstream_api="anthropic")
     with pytest.raises(NotFoundError, match="upstream anthropic has no endpoint /moderations"):
         server.openai.moderations.create(input="x")
+
+
+def test_the_embedded_model_has_no_such_endpoints() -> None:
+    assert not isinstance(EmbeddedUpstream(Path("x.gguf"), alias="x"), Forwards)
 
 
 def test_a_body_above_the_limit_is_refused(serve: Serve, upstream: Upstream) -> None:
