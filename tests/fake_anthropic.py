@@ -1,7 +1,8 @@
-"""A scripted server that speaks Anthropic's Messages API, on a real socket.
+"""A scripted server that speaks Anthropic's Messages API, on a real socket, or any other.
 
 Each reply is given beforehand: its status, its headers and the pieces of its body. ``RESET``
-among the pieces breaks the connection off there.
+among the pieces breaks the connection off there; a number waits for so many seconds, also before
+the reply's headers where it is the first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ RESET: Final = b"\0reset"
 
 @dataclass(frozen=True, slots=True)
 class Scripted:
-    pieces: tuple[bytes, ...]
+    pieces: tuple[bytes | float, ...]
     status: int = 200
     headers: Json = field(default_factory=dict)
 
@@ -40,6 +41,8 @@ class FakeAnthropic(AbstractContextManager["FakeAnthropic"]):
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.replies: deque[Scripted] = deque()
+        self.hung_up = 0
+        self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"fake": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -54,8 +57,12 @@ class FakeAnthropic(AbstractContextManager["FakeAnthropic"]):
         kind = {"content-type": "application/json", **named}
         self.replies.append(Scripted((json.dumps(content).encode(),), status, kind))
 
-    def streams(self, *pieces: bytes) -> None:
+    def streams(self, *pieces: bytes | float) -> None:
         self.replies.append(Scripted(pieces, headers={"content-type": "text/event-stream"}))
+
+    def reply(self) -> Scripted:
+        """The reply to the latest request."""
+        return self.replies.popleft()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -67,6 +74,7 @@ class FakeAnthropic(AbstractContextManager["FakeAnthropic"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._thread.join(10)
         self._server.server_close()
@@ -87,13 +95,21 @@ class _Handler(BaseHTTPRequestHandler):
         body: Json = json.loads(raw or b"{}")
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.fake.requests.append(Received(self.path, headers, body, raw))
-        reply = self.fake.replies.popleft()
+        reply = self.fake.reply()
+        pieces = list(reply.pieces)
+        if pieces and isinstance(pieces[0], float):
+            self.fake.closing.wait(pieces[0])
+            pieces.pop(0)
         self.send_response(reply.status)
         sent = {"request-id": "req_fake", **reply.headers, "transfer-encoding": "chunked"}
         for name, value in sent.items():
             self.send_header(name, value)
         self.end_headers()
-        for piece in reply.pieces:
+        for piece in pieces:
+            if isinstance(piece, int | float):
+                self.wfile.flush()
+                self.fake.closing.wait(piece)
+                continue
             if piece == RESET:
                 self.wfile.flush()
                 linger = struct.pack("ii", 1, 0)
@@ -101,8 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 self.connection.close()
                 return
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-            self.wfile.flush()
+            try:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.wfile.flush()
+            except ConnectionError:  # the client gave up
+                self.fake.hung_up += 1
+                self.close_connection = True
+                return
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in http.server

@@ -177,7 +177,7 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             else:
                 await _send_json(send, status, said)
             return
-        answer, finish_reason = self._answered(body, asked)
+        answer, finish_reason = self.answered(body, asked)
         base = {
             "id": "chatcmpl-fake",
             "created": 1_700_000_000,
@@ -186,7 +186,7 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             "unknown_reply_field": {"echo": {k: body[k] for k in body if k not in KNOWN_FIELDS}},
         }
         usage = self._usage(body, answer)
-        calls = _tool_calls(int(asked.get("calls", 0)))
+        calls = self.calls(body, asked)
         if calls:
             answer, finish_reason = "", "tool_calls"
         if body.get("stream"):
@@ -194,14 +194,24 @@ class FakeUpstreamServer(AbstractContextManager["FakeUpstreamServer"]):
             events = _events(base, deltas, finish_reason, usage, body)
             await _send_stream(send, events, asked)
             return
-        message: Body = {"role": "assistant", "content": answer or None}
+        message: Body = {"role": "assistant", "content": answer or None, "refusal": None}
         if calls:
             message["tool_calls"] = calls
-        choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None,
+            "finish_reason": finish_reason,
+        }
         whole = {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
         await _send_json(send, 200, whole, drop="drop" in asked)
 
-    def _answered(self, body: Body, asked: Mapping[str, str]) -> tuple[str, str]:
+    def calls(self, body: Body, asked: Mapping[str, str]) -> list[Body]:
+        """The tool calls instead of an answer."""
+        return _tool_calls(int(asked.get("calls", 0)))
+
+    def answered(self, body: Body, asked: Mapping[str, str]) -> tuple[str, str]:
+        """The answer, and why it ends."""
         prompt = "\n".join(message_texts(body))
         if "chunks" in asked:
             answer = " ".join(f"w{i}" for i in range(int(asked["chunks"])))
@@ -273,7 +283,7 @@ def _deltas(answer: str, calls: list[Body], *, interleaved: bool) -> Iterator[Bo
     pieces: list[list[Body]] = []
     for call in calls:
         arguments = call["function"]["arguments"]
-        first = {**call, "function": {"name": "weather", "arguments": ""}}
+        first = {**call, "function": {**call["function"], "arguments": ""}}
         rest = [
             {"index": call["index"], "function": {"arguments": part}}
             for part in (arguments[:4], arguments[4:])
@@ -288,7 +298,11 @@ def _deltas(answer: str, calls: list[Body], *, interleaved: bool) -> Iterator[Bo
 def _events(
     base: Body, deltas: Iterator[Body], finish_reason: str, usage: Body, body: Body
 ) -> Iterator[bytes]:
+    with_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+
     def event(choices: list[Body], **more: Any) -> bytes:
+        if with_usage:
+            more = {"usage": None, **more}
         chunk = {**base, "object": "chat.completion.chunk", "choices": choices, **more}
         return b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n"
 
@@ -299,7 +313,7 @@ def _events(
     for said in deltas:
         yield event(delta(said))
     yield event(delta({}, finish_reason))
-    if (body.get("stream_options") or {}).get("include_usage"):
+    if with_usage:
         yield event([], usage=usage)
     yield b"data: [DONE]\n\n"
 

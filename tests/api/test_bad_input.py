@@ -184,3 +184,28 @@ def test_a_fault_of_ours_says_nothing_of_the_inside(
     error = error_of(server.chat({"messages": HELLO}), 500)
     assert error["code"] == "internal_error"
     assert "secret" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/v1/responses", {"input": [{"role": {}, "content": None}]}, id="role"),
+        pytest.param("/v1/responses", {"input": [{"type": ["message"]}]}, id="item"),
+        pytest.param("/v1/responses", {"input": "x", "tools": [{"type": {}}]}, id="tool"),
+        pytest.param("/v1/messages", {"max_tokens": 9, "messages": HELLO,
+                                      "tools": [{"name": "f", "type": []}]}, id="claude's tool"),
+        pytest.param("/v1/messages", {"max_tokens": 9, "messages": [
+            {"role": "user", "content": [{"type": {}}]}]}, id="block"),
+    ],
+)  # fmt: skip
+def test_a_list_where_a_word_is_asked_for_is_refused(
+    server: ApiServer, path: str, body: dict[str, Any]
+) -> None:
+    assert server.post(path, {"model": "fake", **body}).status_code == 400
+
+
+def test_a_field_named_in_a_warning_cannot_break_the_header(server: ApiServer) -> None:
+    body = {"model": "fake", "max_tokens": 9, "messages": HELLO, "\x1b\x00ü\n": 1}
+    reply = server.post("/v1/messages", body)
+    assert reply.status_code == 200
+    assert reply.headers["x-forethought-warning"] == "??? : left out"

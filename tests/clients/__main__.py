@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.api.server import ApiServer
-from tests.clients import llm_tool, openai_node, own_tests
+from tests.clients import langchain_standard, llm_tool, openai_node, own_tests
+from tests.clients.obedient import Obedient
 from tests.clients.python_script import Run, Script
 from tests.clients.result import Result
 from tests.fake_upstream import FakeUpstreamServer
@@ -29,7 +30,11 @@ CLIENTS: Final[Mapping[str, Run]] = {
     ),
     "llm": llm_tool.run,
     "langchain-openai": Script("langchain_checks.py", ("langchain-openai", "pydantic")),
+    "langchain-tests": langchain_standard.run,
 }
+
+UPSTREAMS: Final[Mapping[str, type[FakeUpstreamServer]]] = {"langchain-tests": Obedient}
+"""Who needs another upstream than the plain one."""
 
 MODELS: Final = (
     "fake",
@@ -57,7 +62,7 @@ def run(name: str) -> Result:
     """Run one client against a server of its own."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        FakeUpstreamServer(answer=answer, models=MODELS) as fake,
+        UPSTREAMS.get(name, FakeUpstreamServer)(answer=answer, models=MODELS) as fake,
         ApiServer(Path(folder), upstream_base_url=fake.base_url, model="fake") as server,
     ):
         return CLIENTS[name](f"{server.url}/v1", MODELS)

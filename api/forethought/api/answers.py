@@ -20,7 +20,7 @@ class Sending(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
         answering = asyncio.create_task(self.answer(send))
-        listening = asyncio.create_task(_hung_up(receive))
+        listening = asyncio.create_task(self.listen(receive))
         try:
             await asyncio.wait({answering, listening}, return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
@@ -31,6 +31,10 @@ class Sending(Response):
                 answering.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await answering
+
+    async def listen(self, receive: Receive) -> None:
+        """Return when the client has hung up."""
+        await hung_up(receive)
 
     async def answer(self, send: Send) -> None:
         """Make the response and send it."""
@@ -87,6 +91,7 @@ async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
     await send({"type": "http.response.start", "status": status, "headers": pairs})
 
 
-async def _hung_up(receive: Receive) -> None:
+async def hung_up(receive: Receive) -> None:
+    """Wait until the client hangs up."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forethought.api import errors
+from forethought.api.description import describe
 from forethought.api.memory import settle
 from forethought.api.metrics import Metrics
 from forethought.api.requests import request_identity
@@ -26,6 +27,7 @@ from forethought.api.routes import (
 )
 from forethought.api.routes import metrics as metrics_route
 from forethought.api.routes import route as route_route
+from forethought.api.routes.forwarding import forwarding
 from forethought.api.services import opened
 from forethought.api.settings import Settings
 
@@ -58,6 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     for routes in _ROUTES:
         app.include_router(routes.router)
+    app.include_router(forwarding(settings.upstream_paths))  # after ours, which come first
+    describe(app)
     app.add_middleware(Counted, metrics=app.state.metrics)
     return app
 

@@ -63,13 +63,13 @@ def parse_json(raw: bytes) -> dict[str, Any]:
 async def _read(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -97,7 +97,8 @@ def _too_deep() -> InvalidRequest:
     return InvalidRequest(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
-def _too_large(limit: int) -> ContextTooLarge:
+def too_large(limit: int) -> ContextTooLarge:
+    """The error for a body above the server's limit."""
     return ContextTooLarge(
         f"The body is larger than the {limit} bytes that this server takes.",
         param="messages",

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -86,9 +86,18 @@ class Settings(BaseSettings):
     """What the upstream speaks; None: Anthropic's API at its own address, OpenAI's elsewhere."""
     upstream_responses: bool | None = None
     """Whether the upstream keeps responses (/v1/responses); None: at OpenAI's own address."""
+    upstream_paths: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], ...] = (
+        "audio",
+        "images",
+        "moderations",
+    )
+    """Paths below /v1 that pass on as they are, by their first part, where nothing of ours is."""
     upstream_api_key: SecretStr | None = None
     upstream_connect_timeout_s: PositiveFloat = 5.0
-    upstream_timeout_s: PositiveFloat = 600.0
+    upstream_first_token_timeout_s: PositiveFloat = 600.0
+    upstream_between_tokens_timeout_s: PositiveFloat = 600.0
+    upstream_timeout_s: PositiveFloat = 1800.0
+    """For all of a reply, streamed or whole."""
     upstream_max_retries: int = Field(default=2, ge=0, le=10)
     upstream_cache_prefix: bool = False
     """Anthropic: mark the stable prefix for its prompt cache where the client did not."""

@@ -8,7 +8,8 @@ from forethought.api.settings import DEFAULT_MODEL, Settings
 from forethought.router import catalogue
 from forethought.router.upstream import Upstream
 from forethought.router.upstream.llamacpp import EmbeddedUpstream
-from forethought.router.upstream.openai import OpenAIUpstream, Timeouts
+from forethought.router.upstream.openai import OpenAIUpstream
+from forethought.router.upstream.patience import Timeouts
 
 
 def model_alias(settings: Settings) -> str:
@@ -20,7 +21,10 @@ def model_alias(settings: Settings) -> str:
 def upstream_of(settings: Settings) -> Upstream:
     """The upstream that ``settings`` ask for, not yet started."""
     timeouts = Timeouts(
-        connect_s=settings.upstream_connect_timeout_s, read_s=settings.upstream_timeout_s
+        connect_s=settings.upstream_connect_timeout_s,
+        first_token_s=settings.upstream_first_token_timeout_s,
+        between_tokens_s=settings.upstream_between_tokens_timeout_s,
+        total_s=settings.upstream_timeout_s,
     )
     if settings.upstream_base_url is not None:
         secret = settings.upstream_api_key

@@ -30,7 +30,7 @@ from forethought.router.replies import (
     error_body,
     reply_headers,
 )
-from forethought.router.sse import ChunkReader, error_event
+from forethought.router.sse import ChunkReader, Reader
 from forethought.router.strategies.base import Plan
 from forethought.router.strategies.vote import unstreamed
 from forethought.router.turns import Serving, Turn, Turns
@@ -44,6 +44,11 @@ LOG_PATIENCE_S: Final = 5.0
 DRAIN_S: Final = 0.5
 """After the last event the upstream has this long to end its reply, so that its connection can
 be used again."""
+
+
+FIRST_EVENT_PATIENCE_S: Final = 10.0
+"""The client waits no longer for a stream's headers: until they are sent, an error has a status of
+its own, but proxies on the way close what is silent for a minute."""
 
 
 class Observer(Protocol):
@@ -106,6 +111,7 @@ class Gateway:
         began = time.perf_counter()
         try:
             reply = await self._upstream.complete(turn.body, turn.request.headers)
+            self._require_content(reply)
         except UpstreamError as error:
             turn.waited_s += time.perf_counter() - began
             return await self._failed(turn, error, measure.failed(error))
@@ -122,7 +128,8 @@ class Gateway:
     async def stream(self, turn: Turn) -> AsyncIterator[Reply | StreamedReply]:
         """Answer as a stream; leaving early cancels the upstream call.
 
-        A reply of the upstream that is no stream, such as an error, comes in one piece.
+        A reply of the upstream that is no stream comes in one piece, and so does an error before
+        its first event.
         """
         if turn.plan is not None:
             yield as_stream(turn, await self._planned(turn, turn.plan))
@@ -135,12 +142,12 @@ class Gateway:
                 kind = upstream.headers.get("content-type", "")
                 if upstream.status < 400 and kind.startswith("text/event-stream"):
                     turn.waited_s += time.perf_counter() - began
-                    headers = {**reply_headers(turn, upstream.headers), "x-accel-buffering": "no"}
-                    async with aclosing(self._passed(turn, upstream)) as chunks:
-                        yield StreamedReply(upstream.status, headers, chunks)
+                    async with self._begun(turn, upstream) as streamed:
+                        yield streamed
                     return
                 body = b"".join([chunk async for chunk in upstream.chunks])
                 reply = UpstreamReply(upstream.status, upstream.headers, body)
+                self._require_content(reply)
         except UpstreamError as error:
             turn.waited_s += time.perf_counter() - began
             yield await self._failed(turn, error, measure.failed(error))
@@ -191,11 +198,43 @@ class Gateway:
         """The features of a context's latest query; of the context alone if it had none."""
         return known.features or self._turns.context_features(known)
 
-    async def _passed(self, turn: Turn, upstream: UpstreamStream) -> AsyncGenerator[bytes, None]:
-        """The upstream's events, the last one only when the outcome is durable."""
+    @asynccontextmanager
+    async def _begun(self, turn: Turn, upstream: UpstreamStream) -> AsyncIterator[StreamedReply]:
+        """A stream, once its first event has come or was waited for long enough.
+
+        Raises:
+            UpstreamError: It broke off before; its outcome is not logged yet.
+        """
+        headers = {**reply_headers(turn, upstream.headers), "x-accel-buffering": "no"}
+        begun = asyncio.Event()
+        async with aclosing(self._passed(turn, upstream, begun)) as chunks:
+            first = asyncio.create_task(_first(chunks))
+            try:
+                await asyncio.wait({first}, timeout=FIRST_EVENT_PATIENCE_S)
+                if first.done():
+                    first.result()
+                begun.set()
+                native = turn.native and upstream.native is not None
+                joined = _joined(first, chunks)
+                yield StreamedReply(upstream.status, headers, joined, native=native)
+            finally:
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
+
+    async def _passed(
+        self, turn: Turn, upstream: UpstreamStream, begun: asyncio.Event
+    ) -> AsyncGenerator[bytes, None]:
+        """The upstream's events, the last one only when the outcome is durable.
+
+        Raises:
+            UpstreamError: It broke off before ``begun``.
+        """
         measure = self._measure(turn)
-        reader = ChunkReader(hide_usage=turn.hide_usage)
-        chunks = aiter(upstream.chunks)
+        reader: Reader
+        if turn.native and upstream.native is not None:
+            reader, chunks = upstream.native.reader, aiter(upstream.native.chunks)
+        else:
+            reader, chunks = ChunkReader(hide_usage=turn.hide_usage), aiter(upstream.chunks)
         try:
             while not reader.done and (chunk := await _next(turn, chunks)) is not None:
                 if passed := reader.feed(chunk):
@@ -207,8 +246,10 @@ class Gateway:
             if reader.done:
                 await _drain(chunks)
         except UpstreamError as error:
+            if not begun.is_set():
+                raise
             await self._finish(turn, measure.failed(error, reader.seen))
-            yield error_event(error)
+            yield reader.failure(error)
         except (asyncio.CancelledError, GeneratorExit):
             self._finish_later(turn, measure.cancelled(reader.seen))
             raise
@@ -216,7 +257,7 @@ class Gateway:
             self._finish_later(turn, measure.broken(error, reader.seen))
             raise
 
-    def _require_end(self, reader: ChunkReader) -> None:
+    def _require_end(self, reader: Reader) -> None:
         if not reader.done and not reader.seen.ended:
             raise UpstreamError(
                 f"The upstream {self._upstream.name} ended the stream in mid-answer.",
@@ -224,9 +265,21 @@ class Gateway:
                 remedy="Try again.",
             )
 
+    def _require_content(self, reply: UpstreamReply) -> None:
+        # Clients take an empty stream for an empty answer, and try a 502 again.
+        if reply.status < 400 and not reply.body.strip():
+            raise UpstreamError(
+                f"The upstream {self._upstream.name} answered with nothing.",
+                param=self._upstream.name,
+                remedy="Try again.",
+            )
+
     async def _whole(self, turn: Turn, reply: UpstreamReply, outcome: Outcome) -> Reply:
         await self._finish(turn, outcome)
-        return Reply(reply.status, reply_headers(turn, reply.headers), reply.body)
+        headers = reply_headers(turn, reply.headers)
+        if turn.native and reply.native is not None:
+            return Reply(reply.status, headers, reply.native, native=True)
+        return Reply(reply.status, headers, reply.body)
 
     async def _failed(self, turn: Turn, error: UpstreamError, outcome: Outcome) -> Reply:
         await self._finish(turn, outcome)
@@ -291,6 +344,22 @@ async def _next(turn: Turn, chunks: AsyncIterator[bytes]) -> bytes | None:
         return await anext(chunks, None)
     finally:
         turn.waited_s += time.perf_counter() - began
+
+
+async def _first(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
+
+
+async def _joined(
+    first: asyncio.Task[bytes | None], rest: AsyncIterator[bytes]
+) -> AsyncGenerator[bytes, None]:
+    """The first chunk, for which a task waits, and those after it."""
+    chunk = await first
+    if chunk is None:
+        return
+    yield chunk
+    async for one in rest:
+        yield one
 
 
 async def _drain(chunks: AsyncIterator[Any]) -> None:

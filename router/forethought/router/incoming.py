@@ -26,7 +26,7 @@ _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 # Clients choose other x- headers to reach the model; these are about us or about one connection.
 _KEPT_BACK: Final = ("x-forethought-", "x-stainless-", "x-forwarded-", "x-real-", "x-api-key")
 _PASSED_ON: Final = frozenset(
-    {"anthropic-beta", "anthropic-version", "baggage", "traceparent", "tracestate"}
+    {"anthropic-beta", "anthropic-version", "baggage", "openai-beta", "traceparent", "tracestate"}
 )
 
 _NATIVE_EFFORT: Final = re.compile(r"(^|/)(o[134](-|$)|gpt-5)")
@@ -37,7 +37,8 @@ _NATIVE_EFFORT: Final = re.compile(r"(^|/)(o[134](-|$)|gpt-5)")
 class ChatRequest:
     """What the client asks for. ``body`` is without our field, ``headers`` may go upstream.
 
-    ``began`` is when the request came in, by ``time.perf_counter``.
+    ``began`` is when the request came in, by ``time.perf_counter``. ``native``: the client speaks
+    the upstream's own language, which is not OpenAI's, so a reply may stay as it is.
     """
 
     tenant: str
@@ -46,6 +47,7 @@ class ChatRequest:
     strategy: str | None
     context_id: str | None
     began: float
+    native: bool = False
 
     @property
     def streams(self) -> bool:

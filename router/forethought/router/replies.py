@@ -10,7 +10,7 @@ from typing import Final
 
 from forethought.models.errors import ForethoughtError
 from forethought.router.calls import answer_text, as_events
-from forethought.router.dialects.base import WARNING_HEADER
+from forethought.router.dialects.base import WARNING_HEADER, header_text
 from forethought.router.errors import openai_error
 from forethought.router.incoming import request_id
 from forethought.router.turns import Turn
@@ -27,20 +27,22 @@ _NOT_PASSED_PREFIXES: Final = ("x-forethought-", "access-control-")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply for the client."""
+    """A whole reply for the client. ``native``: it is in the client's own language."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    native: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedReply:
-    """A reply whose body is still to come."""
+    """A reply whose body is still to come. ``native``: it is in the client's own language."""
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
+    native: bool = False
 
 
 def passed_back(upstream: Mapping[str, str]) -> dict[str, str]:
@@ -68,7 +70,7 @@ def reply_headers(turn: Turn, upstream: Mapping[str, str]) -> dict[str, str]:
     if decision.context_id is not None:
         headers["x-forethought-context"] = decision.context_id
     if decision.changes:
-        headers["x-forethought-changes"] = _one_line("; ".join(decision.changes))
+        headers["x-forethought-changes"] = header_text("; ".join(decision.changes))
     if not turn.logged:
         headers["x-forethought-log"] = "failed"
     return headers
@@ -93,7 +95,3 @@ def as_stream(turn: Turn, reply: Reply) -> Reply | StreamedReply:
 def error_body(error: ForethoughtError) -> bytes:
     """The body of an error reply."""
     return json.dumps(openai_error(error)).encode()
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).encode("ascii", "replace").decode()

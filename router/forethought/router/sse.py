@@ -11,18 +11,22 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from forethought.models.errors import ForethoughtError
+from forethought.router.call_index import CallIndex
 from forethought.router.errors import openai_error
 from forethought.router.records import Usage
 
 MAX_EVENT_BYTES: Final = 16 * 2**20
 """A longer event is passed on unread: memory must not depend on the upstream's manners."""
 
-# A lone CR ends a line too, unless an LF follows.
-EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+# A lone CR ends a line too, unless an LF follows. After an LF it will, if it has not come yet.
+EVENT_END: Final = re.compile(
+    rb"\n(?:\n|\r\n|\r(?!\n|\Z))|\r\n(?:\r\n|\n|\r(?!\n|\Z))|\r(?!\n)(?:\r\n|\n|\r(?!\n))"
+)
 _DONE: Final = b"[DONE]"
+_NULL_USAGE: Final = re.compile(rb',\s*"usage"\s*:\s*null')
 
 
 @dataclass(slots=True)
@@ -40,6 +44,9 @@ class Seen:
     pieces: int = 0
     first_at: float | None = None
     texts: list[str] = field(default_factory=list)
+    begun: set[int] = field(default_factory=set)
+    finished: set[int] = field(default_factory=set)
+    """The choices that have begun and that have come to their end, by index."""
 
     @property
     def text(self) -> str:
@@ -47,8 +54,31 @@ class Seen:
 
     @property
     def ended(self) -> bool:
-        """Whether the answer came to its end, or to an error that the upstream named."""
-        return self.finish_reason is not None or self.error is not None
+        """Whether each choice came to its end, or the upstream named an error."""
+        every = self.finish_reason is not None and self.begun <= self.finished
+        return every or self.error is not None
+
+
+class Reader(Protocol):
+    """Reads a stream on its way. ``done``: its last event has come, and is held back."""
+
+    @property
+    def seen(self) -> Seen: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take bytes from the upstream; return those that go to the client now."""
+        ...
+
+    def rest(self) -> bytes:
+        """What was held back."""
+        ...
+
+    def failure(self, error: ForethoughtError) -> bytes:
+        """An event that says, in the stream's language, that the answer broke off."""
+        ...
 
 
 class ChunkReader:
@@ -62,6 +92,7 @@ class ChunkReader:
         self.seen = Seen()
         self.done = False
         self._hide_usage = hide_usage
+        self._calls = CallIndex()
         self._buffer = b""
         self._held = b""
 
@@ -98,6 +129,10 @@ class ChunkReader:
         held, self._held = self._held, b""
         return held
 
+    def failure(self, error: ForethoughtError) -> bytes:
+        """An event that says that the answer broke off."""
+        return error_event(error)
+
     def _event(self, event: bytes) -> bytes:
         """Read one event; return what of it goes to the client."""
         data = b"\n".join(
@@ -115,8 +150,10 @@ class ChunkReader:
         if not isinstance(chunk, dict):
             return event
         self._read(chunk)
+        if b'"tool_calls"' in data and self._calls.complete(chunk):
+            event = _event_of(chunk)
         if self._hide_usage and "usage" in chunk:
-            return _without_usage(chunk)
+            return _without_usage(event, chunk)
         return event
 
     def _read(self, chunk: dict[str, Any]) -> None:
@@ -128,18 +165,25 @@ class ChunkReader:
             seen.error = error_text(chunk)
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
-            if not isinstance(choice, dict):
-                continue
-            if isinstance(choice.get("finish_reason"), str):
+            index = choice.get("index", 0) if isinstance(choice, dict) else None
+            if isinstance(index, int):
+                self._read_choice(index, choice)
+
+    def _read_choice(self, index: int, choice: dict[str, Any]) -> None:
+        seen = self.seen
+        seen.begun.add(index)
+        if isinstance(choice.get("finish_reason"), str):
+            seen.finished.add(index)
+            if index == 0 or seen.finish_reason is None:
                 seen.finish_reason = choice["finish_reason"]
-            delta = choice.get("delta")
-            if not isinstance(delta, dict):
-                continue
-            if any(value for name, value in delta.items() if name != "role"):
-                seen.pieces += 1
-                seen.first_at = seen.first_at or time.perf_counter()
-            if choice.get("index", 0) == 0 and isinstance(delta.get("content"), str):
-                seen.texts.append(delta["content"])
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return
+        if any(value for name, value in delta.items() if name != "role"):
+            seen.pieces += 1
+            seen.first_at = seen.first_at or time.perf_counter()
+        if index == 0 and isinstance(delta.get("content"), str):
+            seen.texts.append(delta["content"])
 
 
 def error_event(error: ForethoughtError) -> bytes:
@@ -180,12 +224,17 @@ def _count(value: Any, name: str) -> int:
     return max(0, found) if isinstance(found, int) else 0
 
 
-def _without_usage(chunk: dict[str, Any]) -> bytes:
+def _without_usage(event: bytes, chunk: dict[str, Any]) -> bytes:
     usage = chunk.pop("usage")
     if usage is not None and chunk.get("choices") == []:
         return b""  # the chunk that only carries the usage we asked for
-    return (
-        b"data: "
-        + json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-        + b"\n\n"
-    )
+    # Found once, it is the chunk's own, as inside of a string its quotes would be escaped: the
+    # rest stays the upstream's to the byte.
+    if usage is None and len(_NULL_USAGE.findall(event)) == 1:
+        return _NULL_USAGE.sub(b"", event)
+    return _event_of(chunk)
+
+
+def _event_of(chunk: dict[str, Any]) -> bytes:
+    text = json.dumps(chunk, ensure_ascii=False, separators=(",", ":"))
+    return b"data: " + text.encode(errors="replace") + b"\n\n"

@@ -70,6 +70,14 @@ class Turn:
     finished: bool = False
     waited_s: float = 0.0
 
+    @property
+    def native(self) -> bool:
+        """Whether the reply may stay in the upstream's own language.
+
+        What a strategy adds to a request, such as thinking, is not for the client.
+        """
+        return self.request.native and self.plan is None and self.decision.strategy == "direct"
+
     def overhead_ms(self) -> float:
         """Time since the request came in that was not spent waiting for the upstream."""
         return 1000 * (time.perf_counter() - self.request.began - self.waited_s)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from forethought.router.errors import ConfigError, UpstreamError, UpstreamTimeout
-from forethought.router.upstream.openai import OpenAIUpstream, Timeouts
+from forethought.router.upstream.openai import OpenAIUpstream
+from forethought.router.upstream.patience import Timeouts
 from tests.fake_upstream import FakeUpstreamServer
 
 
@@ -138,7 +139,7 @@ async def test_broken_off_reply_is_an_error(upstream: OpenAIUpstream) -> None:
 
 @pytest.mark.parametrize("asked", ["fake:hang", "fake:delay=2000"])
 async def test_slow_upstream_is_a_timeout(fake: FakeUpstreamServer, asked: str) -> None:
-    timeouts = Timeouts(read_s=0.1)
+    timeouts = Timeouts(first_token_s=0.1, total_s=0.1)
     upstream = OpenAIUpstream(fake.base_url, "k", timeouts=timeouts, max_retries=0)
     with pytest.raises(UpstreamTimeout):
         await upstream.complete(body(asked), {})
@@ -148,7 +149,7 @@ async def test_slow_upstream_is_a_timeout(fake: FakeUpstreamServer, asked: str) 
 
 
 async def test_stalled_stream_is_a_timeout(fake: FakeUpstreamServer) -> None:
-    timeouts = Timeouts(read_s=0.1)
+    timeouts = Timeouts(between_tokens_s=0.1)
     upstream = OpenAIUpstream(fake.base_url, "k", timeouts=timeouts, max_retries=0)
     with pytest.raises(UpstreamTimeout):
         await streamed(upstream, body("fake:chunks=3+gap=2000"))

@@ -55,6 +55,7 @@ async def create_message(request: Request, services: WithServices, tenant: WithT
     if asked.strategy is None and asks_thinking(body) and not _takes_effort(body, services):
         # Its wish cannot be passed on, but no strategy shall ask for the opposite in words.
         asked = replace(asked, strategy="direct")
+    asked = replace(asked, native=isinstance(services.upstream, SpeaksMessages))
     turn = await services.gateway.decide(asked)
     return _Message(
         services.gateway, turn, warnings=done.warnings, show_thinking=asks_thinking(body)
@@ -109,6 +110,8 @@ class _Message(Answer):
 
     def whole(self, reply: Reply) -> Reply:
         headers = self._named(reply, "application/json")
+        if reply.native:
+            return Reply(reply.status, headers, reply.body)
         if reply.status >= 400:
             said = anthropic_error(
                 reply.status, message_of(reply.body, reply.status), headers["request-id"]
@@ -123,7 +126,12 @@ class _Message(Answer):
 
     def streamed(self, reply: StreamedReply) -> StreamedReply:
         headers = self._named(reply, "text/event-stream; charset=utf-8")
-        return StreamedReply(reply.status, headers, self._events(reply.chunks))
+        events = self._pinged if reply.native else self._events
+        return StreamedReply(reply.status, headers, events(reply.chunks))
+
+    async def _pinged(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for event in _with_pauses(events):
+            yield PING if event is None else event
 
     async def _events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         translation = ChunksToEvents(show_thinking=self._show_thinking)

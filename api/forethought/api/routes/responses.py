@@ -51,9 +51,9 @@ async def create_response(request: Request, services: WithServices, tenant: With
     return _Response(services.gateway, turn, asked=body, warnings=done.warnings)
 
 
-@router.api_route(
-    "/responses/{path:path}", methods=["GET", "POST", "DELETE"], response_class=Response
-)
+@router.get("/responses/{path:path}", response_class=Response)
+@router.post("/responses/{path:path}", response_class=Response)
+@router.delete("/responses/{path:path}", response_class=Response)
 async def stored_response(
     path: str, request: Request, services: WithServices, tenant: WithTenant
 ) -> Response:

@@ -39,8 +39,13 @@ def warning_header(warnings: list[str]) -> dict[str, str]:
     """The header that reports ``warnings``; none where there are none."""
     if not warnings:
         return {}
-    line = " ".join("; ".join(dict.fromkeys(warnings)).split())
-    return {WARNING_HEADER: line.encode("ascii", "replace").decode()[:MAX_HEADER]}
+    return {WARNING_HEADER: header_text("; ".join(dict.fromkeys(warnings)))[:MAX_HEADER]}
+
+
+def header_text(text: str) -> str:
+    """``text`` as a header can hold it: one line of ASCII, no control characters."""
+    line = " ".join(text.split()).encode("ascii", "replace").decode()
+    return "".join(one if one.isprintable() else "?" for one in line)
 
 
 def objects(value: Any, param: str) -> list[Json]:

@@ -13,7 +13,7 @@ _MARK: Final = {"type": "ephemeral"}
 _MAX_MARKS: Final = 4
 """Anthropic takes no more in a request."""
 
-_CANNOT_BE_MARKED: Final = frozenset({"thinking", "redacted_thinking"})
+_CANNOT_BE_MARKED: Final = ("thinking", "redacted_thinking")
 
 
 def mark_stable_prefix(body: Json, asked: int = 0) -> Json:

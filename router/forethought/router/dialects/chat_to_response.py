@@ -13,8 +13,9 @@ from forethought.router.dialects.base import Json, count
 
 _ECHOED: Final = (
     "instructions", "max_output_tokens", "max_tool_calls", "prompt_cache_key", "safety_identifier",
-    "top_logprobs", "user",
+    "top_logprobs",
 )  # fmt: skip
+_ECHOED_IF_GIVEN: Final = ("user",)
 _INCOMPLETE: Final[Mapping[str, str]] = {
     "length": "max_output_tokens",
     "content_filter": "content_filter",
@@ -71,6 +72,7 @@ def begun(asked: Mapping[str, Any], said: Mapping[str, Any]) -> Json:
         "error": None,
         "incomplete_details": None,
         **{name: asked.get(name) for name in _ECHOED},
+        **{name: asked[name] for name in _ECHOED_IF_GIVEN if asked.get(name) is not None},
         "metadata": asked.get("metadata") or {},
         "model": said.get("model") or asked.get("model"),
         "output": [],
@@ -85,7 +87,6 @@ def begun(asked: Mapping[str, Any], said: Mapping[str, Any]) -> Json:
         "tools": asked.get("tools") or [],
         "top_p": _or(asked.get("top_p"), 1.0),
         "truncation": asked.get("truncation") or "disabled",
-        "usage": None,
     }
 
 
@@ -99,14 +100,16 @@ def ended(
         {**item, "status": status} if item is output[-1] and item["type"] != "reasoning" else item
         for item in output
     ]
-    done = {"completed_at": int(time.time())} if why is None else {}
+    done: Json = {"completed_at": int(time.time())} if why is None else {}
+    # Described as an object that may be missing, not as one that may be null.
+    if (spent := response_usage(usage)) is not None:
+        done["usage"] = spent
     return {
         **response,
         **done,
         "status": status,
         "incomplete_details": None if why is None else {"reason": why},
         "output": items,
-        "usage": response_usage(usage),
     }
 
 

@@ -23,9 +23,9 @@ DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": ping\n\n"
 """A comment: readers of events skip it, but the connection is not idle."""
 
-_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
-_OF_CHAT: Final = frozenset({"text", "tool_use", *_THOUGHTS})
-_DELTAS: Final = frozenset({"text_delta", "input_json_delta", "thinking_delta", "signature_delta"})
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
+_OF_CHAT: Final = ("text", "tool_use", *_THOUGHTS)
+_DELTAS: Final = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta")
 
 
 class EventsToChunks:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from forethought.router.dialects.base import Json, a_string, an_object, cache_mark, objects, refused
 
 _DATA_URL: Final = re.compile(r"data:(?P<kind>[\w.+-]+/[\w.+-]+);base64,", re.IGNORECASE)
-_OPENAI_ONLY: Final = frozenset({"input_audio", "refusal"})
+_OPENAI_ONLY: Final = ("input_audio", "refusal")
 
 
 def blocks_of(content: Any, param: str, warnings: list[str]) -> list[Json]:
@@ -48,7 +48,7 @@ def _block(part: Json, param: str, warnings: list[str]) -> Json:
         return {"type": "text", "text": a_string(part.get("refusal"), f"{param}.refusal")}
     if kind == "image_url":
         image = an_object(part.get("image_url"), f"{param}.image_url")
-        if image.get("detail") not in {None, "auto"}:
+        if image.get("detail") not in (None, "auto"):
             warnings.append(f"{param}.image_url.detail: left out")
         source = _source(a_string(image.get("url"), f"{param}.image_url.url"), param)
         return {"type": "image", "source": source} | cache_mark(part)

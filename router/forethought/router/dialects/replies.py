@@ -22,7 +22,7 @@ from forethought.router.dialects.usage import (
     stop_of,
 )
 
-_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
 _OF_SERVER_TOOLS: Final = ("caller", "toolset_name")
 
 
@@ -35,7 +35,8 @@ def chat_completion(message: Mapping[str, Any]) -> Json:
     """
     blocks = [b for b in message.get("content") or () if isinstance(b, dict)]
     texts = [str(b.get("text", "")) for b in blocks if b.get("type") == "text"]
-    said: Json = {"role": "assistant", "content": "".join(texts) if texts else None}
+    content = "".join(texts) if texts else None
+    said: Json = {"role": "assistant", "content": content, "refusal": None}
     thoughts = [b for b in blocks if b.get("type") in _THOUGHTS]
     if thoughts:
         said["reasoning_content"] = "".join(str(b.get("thinking", "")) for b in thoughts)

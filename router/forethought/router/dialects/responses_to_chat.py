@@ -44,7 +44,7 @@ def untranslatable(body: Mapping[str, Any]) -> str | None:
         if body.get(name):
             return name
     for kind, items, known in (
-        ("tools", body.get("tools"), {"function"}),
+        ("tools", body.get("tools"), ("function",)),
         ("input", body.get("input"), _ITEMS),
     ):
         for one in items if isinstance(items, list) else ():
@@ -134,14 +134,14 @@ def _item(item: Json, param: str, messages: list[Json], done: Translated) -> Non
             raise refused(f"{param}.type", f"{kind!r} {_NO_CHAT}")
 
 
-_ITEMS: Final = frozenset({"message", "function_call", "function_call_output", "reasoning"})
-_ROLES: Final = frozenset({"user", "assistant", "system", "developer"})
+_ITEMS: Final = ("message", "function_call", "function_call_output", "reasoning")
+_ROLES: Final = ("assistant", "developer", "system", "user")
 
 
 def _message(item: Json, param: str) -> Json:
     role = item.get("role")
     if role not in _ROLES:
-        raise refused(f"{param}.role", f"has to be one of {', '.join(sorted(_ROLES))}")
+        raise refused(f"{param}.role", f"has to be one of {', '.join(_ROLES)}")
     return {"role": role, "content": _content(item.get("content"), f"{param}.content")}
 
 

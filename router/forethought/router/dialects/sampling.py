@@ -19,7 +19,7 @@ def sampled(body: Mapping[str, Any], sent: Json, warnings: list[str]) -> None:
         InvalidRequest: A value is no number.
     """
     model = str(sent["model"])
-    thinks = (sent.get("thinking") or {}).get("type") in {"enabled", "adaptive"}
+    thinks = (sent.get("thinking") or {}).get("type") in ("enabled", "adaptive")
     for name, default in _DEFAULTS.items():
         value = body.get(name)
         if value is None:

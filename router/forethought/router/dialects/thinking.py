@@ -59,7 +59,7 @@ def limited(
         warnings.append("max_tokens: Anthropic requires it; it was not set")
     sent["max_tokens"] = DEFAULT_ANSWER_TOKENS if limit is None else limit
     model, effort = str(body.get("model")), body.get("reasoning_effort")
-    if effort is not None and effort != "none" and effort not in BUDGETS:
+    if effort is not None and effort != "none" and effort not in tuple(BUDGETS):
         raise refused("reasoning_effort", f"is none of none, {', '.join(BUDGETS)}")
     room = 0  # to think, beside the answer
     if body.get("thinking") is not None:  # Anthropic's own word wins
@@ -120,7 +120,7 @@ def effort_of(body: Mapping[str, Any], warnings: list[str]) -> str | None:
         return None
     thinking = an_object(body["thinking"], "thinking")
     kind = thinking.get("type")
-    if kind in {"disabled", "between_tools"}:
+    if kind in ("disabled", "between_tools"):
         return "none"
     if kind == "enabled":
         budget = thinking.get("budget_tokens")
@@ -135,11 +135,11 @@ def effort_of(body: Mapping[str, Any], warnings: list[str]) -> str | None:
 def asks_thinking(body: Mapping[str, Any]) -> bool:
     """Whether a Messages request wants to be shown its thinking."""
     thinking = body.get("thinking")
-    return isinstance(thinking, dict) and thinking.get("type") not in {
+    return isinstance(thinking, dict) and thinking.get("type") not in (
         None,
         "between_tools",
         "disabled",
-    }
+    )
 
 
 def _limit(body: Mapping[str, Any]) -> int | None:

@@ -89,9 +89,10 @@ def _refuse(body: Mapping[str, Any]) -> None:
     for name, remedy in _REFUSED.items():
         if body.get(name):
             raise refused(name, "has no equal at Anthropic", remedy)
-    if body.get("n") not in {None, 1}:
+    if body.get("n") not in (None, 1):
         raise refused("n", "has to be 1: Anthropic gives one answer a request")
-    if "audio" in (body.get("modalities") or ()):
+    modalities = body.get("modalities")
+    if isinstance(modalities, list) and "audio" in modalities:
         raise refused("modalities", "has no audio at Anthropic")
 
 
@@ -243,7 +244,7 @@ def _who_and_how(body: Mapping[str, Any], done: Translated) -> None:
     tier = body.get("service_tier")
     if tier is None:
         return
-    if tier in _TIERS:
+    if isinstance(tier, str) and tier in _TIERS:
         done.body["service_tier"] = _TIERS[tier]
     else:
         done.warnings.append(f"service_tier: {tier!r} has no equal at Anthropic")

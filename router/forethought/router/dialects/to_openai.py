@@ -25,7 +25,7 @@ _NATIVE_ONLY: Final = frozenset(
 )
 """What only Anthropic can do, so that leaving it out would be no answer to it."""
 
-_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
 
 
 def to_openai(

@@ -46,7 +46,7 @@ def openai_tools(tools: Any, *, native: bool, warnings: list[str]) -> list[Json]
     """Anthropic's tools as functions."""
     found = []
     for i, tool in enumerate(objects(tools, "tools")):
-        if tool.get("type") not in {None, "custom"}:
+        if tool.get("type") not in (None, "custom"):
             if not native:
                 raise refused(f"tools[{i}].type", f"{tool['type']!r} needs an Anthropic upstream")
             found.append(tool)

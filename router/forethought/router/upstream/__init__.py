@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forethought.router.upstream.base import (
+    Forwards,
     PassesOn,
     SpeaksMessages,
     Upstream,
@@ -10,4 +11,4 @@ from forethought.router.upstream.base import (
     UpstreamStream,
 )
 
-__all__ = ["PassesOn", "SpeaksMessages", "Upstream", "UpstreamReply", "UpstreamStream"]
+__all__ = ["Forwards", "PassesOn", "SpeaksMessages", "Upstream", "UpstreamReply", "UpstreamStream"]

@@ -16,7 +16,6 @@ import httpx2
 from anthropic import (
     APIConnectionError,
     APIStatusError,
-    APITimeoutError,
     AsyncAnthropic,
     DefaultAsyncHttpxClient,
     Omit,
@@ -27,24 +26,25 @@ from forethought.router.dialects.caching import mark_stable_prefix
 from forethought.router.dialects.events_to_chunks import EventsToChunks
 from forethought.router.dialects.faults import openai_fault, parsed
 from forethought.router.dialects.models import openai_models
+from forethought.router.dialects.native import NativeReader
 from forethought.router.dialects.replies import chat_completion
 from forethought.router.dialects.to_anthropic import to_anthropic
 from forethought.router.errors import (
     InvalidRequest,
     UpstreamError,
-    UpstreamTimeout,
     openai_error,
 )
-from forethought.router.upstream.base import UpstreamReply, UpstreamStream
+from forethought.router.upstream.base import NativeStream, UpstreamReply, UpstreamStream
 from forethought.router.upstream.openai import (
     LEAVE_BODY_OPEN,
     OWN_REQUEST_HEADERS,
     READY_TIMEOUT_S,
-    Timeouts,
     checked_url,
+    failure,
+    no_cookies,
     reply_headers,
-    said,
 )
+from forethought.router.upstream.patience import Patience, Timeouts
 
 MESSAGES: Final = "/v1/messages"
 _JSON: Final[Mapping[str, str]] = {"content-type": "application/json"}
@@ -112,7 +112,8 @@ class AnthropicUpstream:
             done = self._translated(body)
         except InvalidRequest as error:
             return _refusal(error)
-        response = await self._post(MESSAGES, done.body, self._request_headers(headers))
+        call = self._post(MESSAGES, done.body, self._request_headers(headers))
+        response = await self._patience().whole(call)
         return self._reply(response, response.content, done.warnings)
 
     @asynccontextmanager
@@ -132,20 +133,23 @@ class AnthropicUpstream:
             "Accept-Encoding": "identity",
             LEAVE_BODY_OPEN: "stream",
         }
-        response = await self._post(MESSAGES, {**done.body, "stream": True}, sent)
+        patience = self._patience()
+        response = await patience.opened(self._post(MESSAGES, {**done.body, "stream": True}, sent))
         try:
             kind = response.headers.get("content-type", "")
             if response.status_code >= 400 or not kind.startswith("text/event-stream"):
-                read = await self._read(response)
+                read = await patience.whole(self._read(response))
                 reply = self._reply(response, read, done.warnings)
                 yield UpstreamStream(reply.status, reply.headers, _once(reply.body))
                 return
             options = body.get("stream_options") or {}
             translation = EventsToChunks(with_usage=bool(options.get("include_usage")))
+            events = patience.watched(self._events(response))
             yield UpstreamStream(
                 response.status_code,
                 {**_headers(response), **warning_header(done.warnings)},
-                self._chunks(response, translation),
+                _translated(events, translation),
+                NativeStream(events, NativeReader()),
             )
         finally:
             await response.aclose()
@@ -155,12 +159,14 @@ class AnthropicUpstream:
     ) -> UpstreamReply:
         """POST a Messages body to /v1/messages/count_tokens; request and reply stay as sent."""
         path = f"{MESSAGES}/count_tokens"
-        response = await self._post(path, body, self._request_headers(headers))
+        call = self._post(path, body, self._request_headers(headers))
+        response = await self._patience().whole(call)
         return UpstreamReply(response.status_code, _headers(response), response.content)
 
     async def models(self) -> UpstreamReply:
         """GET /v1/models, as OpenAI's list."""
-        return await self._get_models(self._timeouts.as_httpx(), self._max_retries)
+        call = self._get_models(self._timeouts.as_httpx(), self._max_retries)
+        return await self._patience().whole(call)
 
     async def ready(self) -> bool:
         """Whether the upstream answers now, whatever it says short of a server error."""
@@ -214,11 +220,11 @@ class AnthropicUpstream:
         message = parsed(read)
         if response.status_code >= 400:
             fault = _bytes(openai_fault(message))
-            return UpstreamReply(response.status_code, {**headers, **_JSON}, fault)
+            return UpstreamReply(response.status_code, {**headers, **_JSON}, fault, read)
         if not isinstance(message, dict) or not isinstance(message.get("content"), list):
             return UpstreamReply(response.status_code, headers, read)
         completion = _bytes(chat_completion(message))
-        return UpstreamReply(response.status_code, {**headers, **_JSON}, completion)
+        return UpstreamReply(response.status_code, {**headers, **_JSON}, completion, read)
 
     async def _read(self, response: httpx2.Response) -> bytes:
         try:
@@ -226,17 +232,12 @@ class AnthropicUpstream:
         except httpx2.HTTPError as error:
             raise self._failure(error) from error
 
-    async def _chunks(
-        self, response: httpx2.Response, translation: EventsToChunks
-    ) -> AsyncIterator[bytes]:
+    async def _events(self, response: httpx2.Response) -> AsyncIterator[bytes]:
         try:
             async for chunk in response.aiter_bytes():
-                if translated := translation.feed(chunk):
-                    yield translated
+                yield chunk
         except httpx2.HTTPError as error:
             raise self._failure(error) from error
-        if last := translation.rest():
-            yield last
 
     def _connected(self) -> AsyncAnthropic:
         if self._client is None:
@@ -247,7 +248,7 @@ class AnthropicUpstream:
                 api_key=self._api_key or "none",
                 timeout=timeout,
                 max_retries=self._max_retries,
-                http_client=DefaultAsyncHttpxClient(timeout=timeout),
+                http_client=DefaultAsyncHttpxClient(timeout=timeout, cookies=no_cookies()),
             )
         return self._client
 
@@ -261,22 +262,21 @@ class AnthropicUpstream:
             sent["Authorization"] = Omit()
         return sent
 
+    def _patience(self) -> Patience:
+        return Patience(self._timeouts, self._name)
+
     def _failure(self, error: Exception) -> UpstreamError:
-        cause = error.__cause__ or error
-        where = f"The upstream {self._name} at {self.base_url}"
-        if isinstance(error, APITimeoutError | httpx2.TimeoutException):
-            return UpstreamTimeout(
-                f"{where} did not answer in time ({type(cause).__name__}).",
-                param=self._name,
-                remedy="Try again, or raise the upstream's timeout.",
-            )
-        if isinstance(error, APIConnectionError):
-            what = f"could not be reached ({said(cause)})."
-            remedy = "Check that it runs and that its base_url is right."
-        else:
-            what = f"broke off in mid-answer ({said(cause)})."
-            remedy = "Try again."
-        return UpstreamError(f"{where} {what}", param=self._name, remedy=remedy)
+        return failure(error, f"{self._name} at {self.base_url}", self._name, self._timeouts)
+
+
+async def _translated(
+    events: AsyncIterator[bytes], translation: EventsToChunks
+) -> AsyncIterator[bytes]:
+    async for event in events:
+        if translated := translation.feed(event):
+            yield translated
+    if last := translation.rest():
+        yield last
 
 
 def _headers(response: httpx2.Response) -> dict[str, str]:

@@ -7,23 +7,43 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from forethought.router.sse import Reader
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamReply:
-    """A whole reply: status, headers (lower-case names) and the body's bytes as received."""
+    """A whole reply: status, headers (lower-case names) and the body's bytes as received.
+
+    ``native``: these bytes, where the upstream speaks another language and ``body`` is a
+    translation of them.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    native: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamStream:
-    """A reply whose body is still arriving; ``chunks`` yields bytes as they come."""
+    """A reply whose body is still arriving; ``chunks`` yields bytes as they come.
+
+    ``native`` yields them as received, where the upstream speaks another language and ``chunks``
+    is a translation, and has the reader that understands them. Read one of the two, not both.
+    """
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
+    native: NativeStream | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NativeStream:
+    """A stream in the upstream's own language."""
+
+    chunks: AsyncIterator[bytes]
+    reader: Reader
 
 
 class Upstream(Protocol):
@@ -77,6 +97,25 @@ class SpeaksMessages(Protocol):
         self, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> UpstreamReply:
         """POST a Messages body to /v1/messages/count_tokens; request and reply stay as sent."""
+        ...
+
+
+@runtime_checkable
+class Forwards(Protocol):
+    """An upstream that takes any request below its base URL, in whatever form it comes."""
+
+    def forward(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        content: AsyncIterator[bytes] | None,
+    ) -> AbstractAsyncContextManager[UpstreamStream]:
+        """Send ``content`` as it comes; errors as in ``Upstream``. Nothing is tried again.
+
+        ``path`` begins with a slash and goes below the base URL as it is.
+        """
         ...
 
 

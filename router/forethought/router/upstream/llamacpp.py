@@ -31,7 +31,8 @@ from forethought.router.upstream.llamacpp_child import (
     EXIT_NOT_INSTALLED,
     ChildSettings,
 )
-from forethought.router.upstream.openai import OpenAIUpstream, Timeouts
+from forethought.router.upstream.openai import OpenAIUpstream
+from forethought.router.upstream.patience import Timeouts
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 import httpx2
@@ -17,7 +17,6 @@ from openai import (
     DEFAULT_CONNECTION_LIMITS,
     APIConnectionError,
     APIStatusError,
-    APITimeoutError,
     AsyncOpenAI,
     DefaultAsyncHttpxClient,
     Omit,
@@ -26,6 +25,7 @@ from openai._types import RequestOptions
 
 from forethought.router.errors import ConfigError, UpstreamError, UpstreamTimeout
 from forethought.router.upstream.base import UpstreamReply, UpstreamStream
+from forethought.router.upstream.patience import Patience, Timeouts, timed_out
 
 _CHAT: Final = "/chat/completions"
 
@@ -63,6 +63,9 @@ OWN_REQUEST_HEADERS: Final = frozenset(
     }
 )
 
+# Of those, the ones that say what a forwarded body is.
+_FORWARDED_HEADERS: Final = ("accept", "content-length", "content-type")
+
 # Bodies are handed on decoded and re-framed, so these would no longer be true.
 _DROPPED_REPLY_HEADERS: Final = frozenset(
     {
@@ -74,21 +77,6 @@ _DROPPED_REPLY_HEADERS: Final = frozenset(
         "transfer-encoding",
     }
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """How long to wait, in seconds: to connect, and for the next byte of a reply."""
-
-    connect_s: float = 5.0
-    read_s: float = 600.0
-    write_s: float = 60.0
-    pool_s: float = 60.0
-
-    def as_httpx(self) -> httpx2.Timeout:
-        return httpx2.Timeout(
-            connect=self.connect_s, read=self.read_s, write=self.write_s, pool=self.pool_s
-        )
 
 
 class OpenAIUpstream:
@@ -122,6 +110,7 @@ class OpenAIUpstream:
         self._max_retries = max_retries
         self._local = local
         self._client: AsyncOpenAI | None = None
+        self._http: httpx2.AsyncClient | None = None
 
     def __repr__(self) -> str:
         key = None if self._api_key is None else "***"
@@ -142,7 +131,7 @@ class OpenAIUpstream:
 
     async def aclose(self) -> None:
         """Close the connection pool. A later request opens a new one."""
-        client, self._client = self._client, None
+        client, self._client, self._http = self._client, None, None
         if client is not None:
             await client.close()
 
@@ -162,18 +151,15 @@ class OpenAIUpstream:
         """Send ``body`` to any ``path`` below the base URL and wait for the whole reply."""
         client, sent = self._connected(), None if body is None else dict(body)
         options: RequestOptions = {"headers": self._request_headers(headers)}
+        match method:
+            case "GET":
+                call = client.get(path, cast_to=httpx2.Response, options=options)
+            case "DELETE":
+                call = client.delete(path, cast_to=httpx2.Response, body=sent, options=options)
+            case _:
+                call = client.post(path, cast_to=httpx2.Response, body=sent, options=options)
         try:
-            match method:
-                case "GET":
-                    response = await client.get(path, cast_to=httpx2.Response, options=options)
-                case "DELETE":
-                    response = await client.delete(
-                        path, cast_to=httpx2.Response, body=sent, options=options
-                    )
-                case _:
-                    response = await client.post(
-                        path, cast_to=httpx2.Response, body=sent, options=options
-                    )
+            response = await self._patience().whole(call)
         except APIStatusError as error:
             response = error.response
         except (APIConnectionError, httpx2.HTTPError) as error:
@@ -191,24 +177,61 @@ class OpenAIUpstream:
             "Accept-Encoding": "identity",
             LEAVE_BODY_OPEN: "stream",
         }
+        patience = self._patience()
+        call = self._connected().post(
+            path, cast_to=httpx2.Response, body=dict(body), options={"headers": sent}
+        )
         try:
-            response = await self._connected().post(
-                path, cast_to=httpx2.Response, body=dict(body), options={"headers": sent}
-            )
+            response = await patience.opened(call)
         except APIStatusError as error:
             response = error.response
         except (APIConnectionError, httpx2.HTTPError) as error:
             raise self._failure(error) from error
         try:
-            yield UpstreamStream(
-                response.status_code, reply_headers(response), self._chunks(response)
-            )
+            chunks = patience.watched(self._chunks(response))
+            yield UpstreamStream(response.status_code, reply_headers(response), chunks)
+        finally:
+            await response.aclose()
+
+    @asynccontextmanager
+    async def forward(
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        content: AsyncIterator[bytes] | None,
+    ) -> AsyncIterator[UpstreamStream]:
+        """Send any request below the base URL and yield the reply as it arrives.
+
+        A redirection is the client's to follow: it may lead to another host.
+        """
+        self._connected()
+        assert self._http is not None  # noqa: S101 - made with the client
+        about = {name: headers[name] for name in _FORWARDED_HEADERS if name in headers}
+        own = {name: value for name, value in self._request_headers(headers).items()
+               if isinstance(value, str)}  # fmt: skip
+        sent = {**own, **about, "accept-encoding": "identity"}
+        if self._api_key is not None:
+            sent["authorization"] = f"Bearer {self._api_key}"
+        url = f"{str(self._base_url).rstrip('/')}{path}{'?' if query else ''}{query}"
+        request = self._http.build_request(method, url, headers=sent, content=content)
+        patience = self._patience()
+        call = self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            response = await patience.whole(call)
+        except httpx2.HTTPError as error:
+            raise self._failure(error) from error
+        try:
+            chunks = patience.watched(self._chunks(response))
+            yield UpstreamStream(response.status_code, reply_headers(response), chunks)
         finally:
             await response.aclose()
 
     async def models(self) -> UpstreamReply:
         """GET /models."""
-        return await self._get_models(self._timeouts.as_httpx(), self._max_retries)
+        call = self._get_models(self._timeouts.as_httpx(), self._max_retries)
+        return await self._patience().whole(call)
 
     async def ready(self) -> bool:
         """Whether the upstream answers now, whatever it says short of a server error."""
@@ -249,15 +272,19 @@ class OpenAIUpstream:
         if self._client is None:
             timeout = self._timeouts.as_httpx()
             limits = _NO_KEEP_ALIVE if self._local else DEFAULT_CONNECTION_LIMITS
+            self._http = DefaultAsyncHttpxClient(
+                timeout=timeout,
+                limits=limits,
+                trust_env=not self._local,
+                cookies=no_cookies(),
+            )
             self._client = AsyncOpenAI(
                 base_url=self._base_url,
                 # Never None: the SDK would then take the environment's key to any base_url.
                 api_key=self._api_key or "none",
                 timeout=timeout,
                 max_retries=self._max_retries,
-                http_client=DefaultAsyncHttpxClient(
-                    timeout=timeout, limits=limits, trust_env=not self._local
-                ),
+                http_client=self._http,
             )
         return self._client
 
@@ -271,24 +298,39 @@ class OpenAIUpstream:
             sent["Authorization"] = Omit()
         return sent
 
+    def _patience(self) -> Patience:
+        return Patience(self._timeouts, self._name)
+
     def _failure(self, error: Exception) -> UpstreamError:
-        cause = error.__cause__ or error
-        if isinstance(error, APITimeoutError | httpx2.TimeoutException):
-            return UpstreamTimeout(
-                f"The upstream {self._name} at {self.base_url} did not answer in time "
-                f"({type(cause).__name__}).",
-                param=self._name,
-                remedy="Try again, or raise the upstream's timeout.",
-            )
-        if isinstance(error, APIConnectionError):
-            what = f"could not be reached ({said(cause)})."
-            remedy = "Check that it runs and that its base_url is right."
-        else:
-            what = f"broke off in mid-answer ({said(cause)})."
-            remedy = "Try again."
-        return UpstreamError(
-            f"The upstream {self._name} at {self.base_url} {what}", param=self._name, remedy=remedy
+        return failure(error, f"{self._name} at {self.base_url}", self._name, self._timeouts)
+
+
+def failure(error: Exception, where: str, name: str, timeouts: Timeouts) -> UpstreamError:
+    """An SDK's or the connection's error as ours; ``where`` names the upstream to a reader."""
+    cause = error.__cause__ or error
+    if isinstance(cause, httpx2.ConnectTimeout):
+        return timed_out(
+            f"The upstream {where} took no connection within {timeouts.connect_s:g} s.",
+            name=name,
+            setting="upstream_connect_timeout_s",
         )
+    if isinstance(cause, httpx2.TimeoutException):
+        return UpstreamTimeout(
+            f"The upstream {where} did not take the request in time ({type(cause).__name__}).",
+            param=name,
+            remedy="Try again; it, or the way to it, is overloaded.",
+        )
+    if isinstance(error, httpx2.HTTPError):
+        message, remedy = f"broke off in mid-answer ({said(cause)}).", "Try again."
+    else:
+        message = f"could not be reached ({said(cause)})."
+        remedy = "Check that it runs and that its base_url is right."
+    return UpstreamError(f"The upstream {where} {message}", param=name, remedy=remedy)
+
+
+def no_cookies() -> CookieJar:
+    """A jar that stays empty: a cookie of one client's reply must not go with another's request."""
+    return CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
 
 
 def checked_url(base_url: str) -> httpx2.URL:

@@ -1,0 +1,58 @@
+"""OpenAI's endpoints that have nothing to decide: passed on as bytes, where a setting says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from forethought.api.forwarding import Forwarded
+from forethought.api.requests import WithServices, WithTenant
+from forethought.router.errors import NotFound
+from forethought.router.upstream import Forwards
+
+STATEFUL: Final = frozenset(
+    "assistants batches containers conversations evals files fine_tuning organization realtime "
+    "skills threads uploads vector_stores videos".split()
+)
+"""Where OpenAI keeps what clients of a key have stored, for all others of that key to see."""
+
+_METHODS: Final = ["GET", "POST", "DELETE"]
+# Nothing that a server could take for another path or another host.
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~:-]*")
+
+
+def forwarding(heads: Collection[str]) -> APIRouter:
+    """Routes for the paths below ``/v1`` that begin with one of ``heads``.
+
+    Those that are known and not among them say which setting would pass them on.
+    """
+    router = APIRouter(prefix="/v1", include_in_schema=False)
+
+    async def forward(request: Request, services: WithServices, tenant: WithTenant) -> Response:
+        """Pass a request on."""
+        del tenant  # only its right to ask
+        path = request.url.path.removeprefix("/v1")
+        head, *rest = path.removeprefix("/").removesuffix("/").split("/")
+        if head not in heads:
+            raise NotFound(
+                f"Requests to {request.url.path} are not passed on.",
+                remedy=f"Add {head!r} to the setting upstream_paths; what one client stores there "
+                "all clients of this server can read.",
+            )
+        if not all(map(_SEGMENT.fullmatch, rest)):
+            raise NotFound(f"There is nothing at {request.method} {request.url.path}.")
+        if not isinstance(services.upstream, Forwards):
+            raise NotFound(
+                f"The upstream {services.upstream.name} has no endpoint {path}.",
+                remedy="Use /v1/chat/completions, or an upstream that speaks OpenAI's language.",
+            )
+        return Forwarded(services.upstream, request, "/".join(["", head, *rest]))
+
+    for head in sorted({*heads, *STATEFUL}):
+        for path in (f"/{head}", f"/{head}/{{path:path}}"):
+            router.add_api_route(path, forward, methods=_METHODS, response_class=Response)
+    return router
