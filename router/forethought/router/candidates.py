@@ -41,6 +41,7 @@ def predict_candidates(
         found[name] = Candidate(
             strategy=name,
             quality=quality,
+            quality_low=float(predicted.quality_low[i]),
             output_tokens=tokens,
             cost_usd=spent,
             latency_ms=latency_ms,

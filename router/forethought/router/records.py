@@ -6,6 +6,7 @@ money is USD, lengths of time are milliseconds, as the names say.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -117,11 +118,14 @@ class Candidate:
     """One strategy as seen at decision time: what was predicted, and its propensity.
 
     ``excluded`` is None for an admissible strategy, else the reason in plain words; an
-    excluded strategy has propensity 0.
+    excluded strategy has propensity 0. ``quality_low`` is the lower end of the 90% interval of
+    ``quality``. ``utility`` is None also for a predicted strategy that only the client could ask
+    for.
     """
 
     strategy: str
     quality: float | None = None
+    quality_low: float | None = None
     output_tokens: float | None = None
     cost_usd: float | None = None
     latency_ms: float | None = None
@@ -137,7 +141,8 @@ class Decision:
     ``features`` are the values of ``forethought.models.features`` by name, without the
     strategy's own; ``candidates`` has one entry a known strategy. ``reason`` is the
     plain-words "why". ``mode``: how the strategy was chosen; ``recalled``: by a certain note,
-    before any policy.
+    before any policy. ``preferences`` are those that were used, by name: settings change, and
+    the why of this decision must not. ``predictability_low`` and ``_high`` are its 90% interval.
     """
 
     id: str
@@ -158,6 +163,9 @@ class Decision:
     expected_queries: float | None
     reason: str
     changes: tuple[str, ...] = ()
+    preferences: Mapping[str, float] | None = None
+    predictability_low: float | None = None
+    predictability_high: float | None = None
 
 
 OutcomeStatus = Literal["ok", "upstream_error", "timeout", "cancelled", "failed"]
