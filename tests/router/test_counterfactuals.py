@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -56,9 +57,8 @@ def moved(
 ) -> tuple[list[Candidate], Preferences]:
     if lever in PREFERRED:
         return list(candidates), replace(preferences, **{lever: becomes})
-    return [
-        replace(c, **{lever: becomes}) if c.strategy == strategy else c for c in candidates
-    ], preferences
+    change: dict[str, Any] = {lever: becomes}
+    return [replace(c, **change) if c.strategy == strategy else c for c in candidates], preferences
 
 
 shares = st.floats(0, 1).map(lambda x: round(x, 3))

@@ -84,7 +84,8 @@ class Explanation:
 
     ``policys_choice`` is what the policy itself preferred, which differs from ``strategy`` where
     it explored, or was not asked. ``expected_queries`` counts all queries of the context, those
-    seen included. ``missing`` lists what cannot be said, and why; ``text`` says all of it.
+    seen included. ``missing`` lists what cannot be said, and why; ``text`` says all of it in
+    sentences, by subject: choice, forecasts, candidates, changes, features, missing.
     """
 
     strategy: str
@@ -98,7 +99,7 @@ class Explanation:
     predictability_rests_on: Attribution | None
     difference: Difference | None
     missing: tuple[str, ...]
-    text: tuple[str, ...]
+    text: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,7 @@ def explain(decision: Decision, policy: FoundPolicy) -> Explanation:
         predictability_rests_on=_rests_on(decision, policy),
         difference=_difference(decision, policy, against),
         missing=tuple(missing),
-        text=(),
+        text={},
     )
     return replace(explanation, text=wording.text_of(explanation, decision, weighing))
 

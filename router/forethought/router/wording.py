@@ -12,7 +12,6 @@ from forethought.router.records import Candidate, Decision
 if TYPE_CHECKING:
     from forethought.router.counterfactuals import Change
     from forethought.router.explanation import (
-        Difference,
         ExplainedCandidate,
         Explanation,
         Weighing,
@@ -27,22 +26,22 @@ _EFFORTS: Final = {0.0: "the client's own", 1.0: "low", 2.0: "high"}
 
 def text_of(
     explanation: Explanation, decision: Decision, weighing: Weighing | None
-) -> tuple[str, ...]:
-    """All of an explanation, a line a thought."""
-    return (
-        *_choice(explanation, decision),
-        *_bound(weighing),
-        *_forecasts(explanation),
-        *(_candidate(c) for c in explanation.candidates),
-        *(
+) -> dict[str, tuple[str, ...]]:
+    """All of an explanation by subject, a line a thought; subjects with nothing to say left out."""
+    found = {
+        "choice": (*_choice(explanation, decision), *_bound(weighing)),
+        "forecasts": tuple(_forecasts(explanation)),
+        "candidates": tuple(_candidate(c) for c in explanation.candidates),
+        "changes": tuple(
             would_be_chosen(c.strategy, c.changes)
             for c in explanation.candidates
             if weighing is not None and c.within_bound is not None
             if c.strategy != weighing.choice
         ),
-        *_differences(explanation.difference),
-        *explanation.missing,
-    )
+        "features": tuple(_features(explanation)),
+        "missing": explanation.missing,
+    }
+    return {subject: lines for subject, lines in found.items() if lines}
 
 
 def would_be_chosen(strategy: str, changes: Sequence[Change]) -> str:
@@ -140,8 +139,6 @@ def _forecasts(explanation: Explanation) -> Iterator[str]:
             f"Predictability {interval(found, '.0%')}: so likely is a query on this context "
             "answered right from a learned context at low effort."
         )
-    if explanation.predictability_rests_on is not None:
-        yield f"It rests on: {rests_on(explanation.predictability_rests_on)}."
     expected = explanation.expected_queries
     if expected is not None:
         yield (
@@ -166,7 +163,10 @@ def _candidate(candidate: ExplainedCandidate) -> str:
     )
 
 
-def _differences(difference: Difference | None) -> Iterator[str]:
+def _features(explanation: Explanation) -> Iterator[str]:
+    if explanation.predictability_rests_on is not None:
+        yield f"Predictability: {rests_on(explanation.predictability_rests_on)}."
+    difference = explanation.difference
     if difference is None:
         return
     pair = f"{difference.strategy} against {difference.against}"

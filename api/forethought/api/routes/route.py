@@ -1,4 +1,4 @@
-"""``POST /v1/route``: what would be decided on a chat request, and why; nothing is sent or logged."""
+"""``POST /v1/route``: what would be decided on a chat request. Nothing is sent or logged."""
 
 from __future__ import annotations
 
