@@ -6,7 +6,6 @@ money is USD, lengths of time are milliseconds, as the names say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -163,7 +162,7 @@ class Decision:
     expected_queries: float | None
     reason: str
     changes: tuple[str, ...] = ()
-    preferences: Mapping[str, float] | None = None
+    preferences: dict[str, float] | None = None
     predictability_low: float | None = None
     predictability_high: float | None = None
 
