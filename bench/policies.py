@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,28 @@ class Cases:
 
     def __len__(self) -> int:
         return len(self.query_ids)
+
+    def on(self, kept: NDArray[np.bool_]) -> Cases:
+        """The cases on the contexts that ``kept`` (C,) marks."""
+        chosen = kept[self.context]
+        places, queries = np.flatnonzero(kept).tolist(), np.flatnonzero(chosen).tolist()
+
+        def picked(values: Sequence[Any], these: list[int]) -> Any:
+            return [values[i] for i in these]
+
+        return Cases(
+            query_ids=tuple(picked(self.query_ids, queries)),
+            context_ids=tuple(picked(self.context_ids, places)),
+            datasets=tuple(picked(self.datasets, queries)),
+            texts=tuple(picked(self.texts, places)),
+            context=(np.cumsum(kept) - 1)[self.context[chosen]].astype(np.int64),
+            quality=self.quality[chosen],
+            price=self.price[chosen],
+            sleep_price=self.sleep_price[kept],
+            usage=picked(self.usage, queries),
+            awake=picked(self.awake, queries),
+            asleep=picked(self.asleep, queries),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +263,16 @@ def oracle(cases: Cases, value: float, *, t: float, queries: float) -> Outcome:
     slept = queries * gain / n > cases.sleep_price
     chosen = np.where(slept[cases.context], asleep.argmax(axis=1), awake.argmax(axis=1))
     return outcome(cases, slept, chosen, t=t, queries=queries)
+
+
+def one_arm_a_context(cases: Cases, value: float, *, t: float, queries: float) -> Outcome:
+    """The best in hindsight for who must use one arm for all queries of a context."""
+    worth = value * cases.quality - t * cases.price
+    n = np.bincount(cases.context)
+    each = np.stack([np.bincount(cases.context, column) / n for column in worth.T], axis=1)
+    each[:, N_AWAKE:] -= cases.sleep_price[:, None] / queries
+    best = each.argmax(axis=1)
+    return outcome(cases, best >= N_AWAKE, best[cases.context], t=t, queries=queries)
 
 
 def fixed(cases: Cases, arm: int, *, t: float, queries: float) -> Outcome:

@@ -55,6 +55,18 @@ def test_the_text_is_kept_and_a_copy_predicts_the_same(
     np.testing.assert_array_equal(copy.predict(rows), own.predict(rows))
 
 
+def test_one_model_follows_another(
+    fitted: lgb.Booster, rows: np.ndarray[tuple[int, int], np.dtype[np.float64]]
+) -> None:
+    own = Booster(fitted.model_to_string())
+    both = own.followed_by(own)
+    assert both.n_iterations == 2 * own.n_iterations
+    np.testing.assert_allclose(both.predict(rows, raw=True), 2 * own.predict(rows, raw=True))
+    np.testing.assert_allclose(
+        both.predict(rows, raw=True, n_iterations=20), own.predict(rows, raw=True)
+    )
+
+
 @pytest.mark.parametrize("shape", [(4,), (2, 3), (2, 5)])
 def test_rows_of_another_shape_are_refused(fitted: lgb.Booster, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="X has shape"):

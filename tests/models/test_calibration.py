@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forethought.models.calibration import (
-    ISOTONIC_ROWS,
+    ISOTONIC_GROUPS,
     Calibration,
     Floats,
     expected_calibration_error,
@@ -88,7 +88,7 @@ def test_a_log_without_variety_is_not_taken_for_certainty(y: float) -> None:
 
 
 def test_json_gives_the_same_calibration_back() -> None:
-    raw, y, _ = overconfident(ISOTONIC_ROWS, seed=0)
+    raw, y, _ = overconfident(ISOTONIC_GROUPS, seed=0)
     calibration = fit_calibration(raw, y, range(len(y)), seed=0)
     assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
 

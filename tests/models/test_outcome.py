@@ -7,6 +7,7 @@ import pytest
 
 from forethought.models.calibration import expected_calibration_error
 from forethought.models.features import FEATURE_NAMES, matrix
+from forethought.models.kinds import KindRows
 from forethought.models.outcome import OutcomeModel
 from tests.models.synthetic import STRATEGIES, Decisions, fit_outcome, make_decisions
 
@@ -74,6 +75,19 @@ def test_a_warm_start_keeps_what_the_earlier_model_knew(
 
 def _error(quality: np.ndarray[Any, Any], truth: Decisions) -> float:
     return float(np.mean((quality - truth.true_quality) ** 2))
+
+
+def test_the_explanation_of_quality_tells_two_rows_apart_by_their_log_odds(
+    outcome_model: OutcomeModel, decisions: Decisions
+) -> None:
+    rows = matrix(decisions.rows[:6], STRATEGIES + STRATEGIES[:1])
+    raw = outcome_model.kinds(KindRows.of(rows)) + outcome_model.boosters["quality"].predict(
+        rows, raw=True
+    )
+    explained = [dict(outcome_model.explain(row)) for row in rows]
+    sums = np.array([sum(found.values()) for found in explained])
+    np.testing.assert_allclose(sums - sums[0], raw - raw[0], atol=1e-9)
+    assert all(set(found) <= set(FEATURE_NAMES) for found in explained)
 
 
 def test_the_explanation_adds_up_to_the_raw_score(

@@ -26,7 +26,10 @@ Floats = NDArray[np.float64]
 _FLOAT64: Final = 1
 _ROW_MAJOR: Final = 1
 _NORMAL: Final = 0
+_RAW: Final = 1
 _CONTRIBUTIONS: Final = 3
+_SPLITS: Final = 0
+_SAVE: Final = "LGBM_BoosterSaveModelToString"
 _PARAMETERS: Final = b"num_threads=1"
 _NAMES: Final = re.compile(r"^feature_names=(.*)$", re.MULTILINE)
 
@@ -58,9 +61,24 @@ class Booster:
         """The model in LightGBM's text form, as it was given."""
         return self._text
 
-    def predict(self, X: Floats, *, n_iterations: int = -1) -> Floats:
-        """Predict for rows of shape (n, n_features), by the first trees only if so asked."""
-        return self._predicted(X, _NORMAL, n_iterations, per_row=1)
+    def predict(self, X: Floats, *, n_iterations: int = -1, raw: bool = False) -> Floats:
+        """Predict for rows of shape (n, n_features), by the first trees only if so asked.
+
+        ``raw``: the sum of the trees, without the objective's own function on top.
+        """
+        return self._predicted(X, _RAW if raw else _NORMAL, n_iterations, per_row=1)
+
+    def followed_by(self, other: Booster) -> Booster:
+        """One model whose raw score is the sum of both: the trees of this one, then the other's."""
+        merged = Booster(other.text)
+        _called("LGBM_BoosterMerge", merged._handle, self._handle)
+        size = ctypes.c_int64()
+        arguments = (merged._handle, ctypes.c_int(0), ctypes.c_int(-1), ctypes.c_int(_SPLITS))
+        empty = ctypes.create_string_buffer(1)
+        _called(_SAVE, *arguments, ctypes.c_int64(1), ctypes.byref(size), empty)
+        text = ctypes.create_string_buffer(size.value)
+        _called(_SAVE, *arguments, size, ctypes.byref(size), text)
+        return Booster(text.value.decode())
 
     def contributions(self, X: Floats) -> Floats:
         """TreeSHAP values (Lundberg 2018), shape (n, n_features + 1), the last the mean."""

@@ -7,7 +7,7 @@ predictions that calibration needs.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forethought.models.booster import Booster
-from forethought.models.calibration import Floats, group_codes
+from forethought.models.calibration import Floats, group_codes, sigmoid
 
 MIN_ROWS: Final = 20
 """Fewer rows than this are refused: five folds would have a handful of rows each."""
@@ -28,11 +28,16 @@ _WARM_MAX_ROUNDS: Final = 60
 _WARM_LEARNING_RATE: Final = 0.03
 
 Objective = Literal["cross_entropy", "l2"]
+Start = Callable[[NDArray[np.bool_]], Floats]
+"""Fits a simpler model on the rows that are marked, and gives its raw score of all rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrossFit:
-    """A model of all rows, and for each row the prediction of a model that never saw its group."""
+    """A model of all rows, and for each row the prediction of a model that never saw its group.
+
+    The booster gives what is added to the start's raw score, where there is a start.
+    """
 
     booster: Booster
     out_of_fold: Floats
@@ -48,6 +53,7 @@ def cross_fit(
     increasing: frozenset[str] = frozenset(),
     seed: int,
     init: Booster | None = None,
+    start: Start | None = None,
 ) -> CrossFit:
     """Fit a model, choosing its number of rounds by grouped cross-validation.
 
@@ -61,6 +67,7 @@ def cross_fit(
         seed: Of folds, feature and row sampling.
         init: An earlier model to improve on. It must not have seen these rows, or the
             out-of-fold predictions are too good.
+        start: What the trees correct; None: the mean.
     """
     if len(groups) != len(y):
         message = f"{len(y)} rows but {len(groups)} groups"
@@ -68,25 +75,34 @@ def cross_fit(
     folds = grouped_folds(groups, seed=seed)
     params = _params(len(y), objective, feature_names, increasing, seed=seed, warm=init is not None)
     max_rounds = _MAX_ROUNDS if init is None else _WARM_MAX_ROUNDS
-    n_init = 0 if init is None else init.n_iterations
-    boosters: list[Booster] = []
+    earlier = None if init is None else init.predict(X, raw=True)
+
+    def scores(fitted_on: NDArray[np.bool_]) -> Floats | None:
+        own = None if start is None else start(fitted_on)
+        return earlier if own is None else own if earlier is None else own + earlier
+
+    found: list[tuple[NDArray[np.bool_], Floats | None, Booster]] = []
     curve = np.zeros(max_rounds)
     for fold in range(int(folds.max()) + 1):
-        held_out = folds == fold
-        booster, losses = _train(
-            params, X[~held_out], y[~held_out], X[held_out], y[held_out], max_rounds, init
-        )
-        boosters.append(booster)
+        seen = folds != fold
+        before = scores(seen)
+        booster, losses = _train(params, X, y, before, seen, ~seen, max_rounds)
+        found.append((~seen, before, booster))
         # A constant target stops early: its last loss holds for the remaining rounds.
         padded = np.concatenate([losses, np.full(max_rounds - len(losses), losses[-1])])
-        curve += padded * held_out.sum()
+        curve += padded * (~seen).sum()
     rounds = int(np.argmin(curve)) + 1
-    out_of_fold = np.empty(len(y))
-    for fold, booster in enumerate(boosters):
-        held_out = folds == fold
-        out_of_fold[held_out] = predict(booster, X[held_out], n_iterations=n_init + rounds)
-    final, _ = _train(params, X, y, None, None, rounds, init)
-    return CrossFit(booster=final, out_of_fold=out_of_fold)
+    raw = np.empty(len(y))
+    for held_out, before, booster in found:
+        raw[held_out] = booster.predict(X[held_out], n_iterations=rounds, raw=True)
+        if before is not None:
+            raw[held_out] += before[held_out]
+    everything = np.ones(len(y), dtype=bool)
+    final, _ = _train(params, X, y, scores(everything), everything, None, rounds)
+    return CrossFit(
+        booster=final if init is None else init.followed_by(final),
+        out_of_fold=sigmoid(raw) if objective == "cross_entropy" else raw,
+    )
 
 
 def grouped_folds(groups: Sequence[Hashable], *, seed: int) -> NDArray[np.intp]:
@@ -109,9 +125,9 @@ def grouped_folds(groups: Sequence[Hashable], *, seed: int) -> NDArray[np.intp]:
     return fold_of[codes]
 
 
-def predict(booster: Booster, X: Floats, *, n_iterations: int = -1) -> Floats:
+def predict(booster: Booster, X: Floats) -> Floats:
     """Predict for rows of shape (n, n_features): about 25 µs for 8 rows."""
-    return booster.predict(X, n_iterations=n_iterations)
+    return booster.predict(X)
 
 
 def contributions(
@@ -175,28 +191,37 @@ def _train(
     params: Mapping[str, Any],
     X: Floats,
     y: Floats,
-    X_valid: Floats | None,
-    y_valid: Floats | None,
+    before: Floats | None,
+    fitted_on: NDArray[np.bool_],
+    judged_on: NDArray[np.bool_] | None,
     rounds: int,
-    init: Booster | None,
 ) -> tuple[Booster, Floats]:
+    """The trees that correct ``before``, and the loss on ``judged_on`` after each round."""
     import lightgbm as lgb  # noqa: PLC0415 - takes seconds and 150 MB, and serving never fits
 
     names = params["feature_names"]
-    start = None if init is None else lgb.Booster(model_str=init.text)
     options = {name: value for name, value in params.items() if name != "feature_names"}
-    train = lgb.Dataset(X, y, feature_name=list(names), params=options)
-    if X_valid is None:
-        alone = lgb.train(options, train, rounds, init_model=start)
-        return Booster(alone.model_to_string()), np.empty(0)
+
+    def rows(chosen: NDArray[np.bool_], reference: lgb.Dataset | None = None) -> lgb.Dataset:
+        return lgb.Dataset(
+            X[chosen],
+            y[chosen],
+            init_score=None if before is None else before[chosen],
+            reference=reference,
+            feature_name=list(names),
+            params=options,
+        )
+
+    train = rows(fitted_on)
+    if judged_on is None:
+        return Booster(lgb.train(options, train, rounds).model_to_string()), np.empty(0)
     evaluations: dict[str, dict[str, list[float]]] = {}
     booster = lgb.train(
         options,
         train,
         rounds,
-        valid_sets=[lgb.Dataset(X_valid, y_valid, reference=train, params=options)],
+        valid_sets=[rows(judged_on, train)],
         valid_names=["held_out"],
-        init_model=start,
         callbacks=[lgb.record_evaluation(evaluations)],
     )
     (losses,) = evaluations["held_out"].values()

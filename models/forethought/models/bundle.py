@@ -23,7 +23,7 @@ from forethought.models.features import FEATURE_NAMES, FEATURE_VERSION
 from forethought.models.outcome import OutcomeModel
 from forethought.models.predictability import PredictabilityModel
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Changes whenever the files of a bundle change in number or form."""
 
 MANIFEST: Final = "manifest.json"

@@ -5,9 +5,10 @@ mean, and the 5% and 95% quantiles of that mean under a bootstrap that resamples
 (contexts). The interval is about the mean outcome of all requests with the same raw
 probability; it does not bound one single outcome, nor one unusual context.
 
-Platt's method (logistic regression on the log-odds, Platt 1999) below ``ISOTONIC_ROWS`` rows,
-isotonic regression (Zadrozny and Elkan 2002) from there on: below about 1,000 rows isotonic
-regression overfits (Niculescu-Mizil and Caruana, ICML 2005).
+Platt's method (logistic regression on the log-odds, Platt 1999) below ``ISOTONIC_GROUPS``
+groups, isotonic regression (Zadrozny and Elkan 2002) from there on: below about 1,000 cases
+isotonic regression overfits (Niculescu-Mizil and Caruana, ICML 2005), and the rows of a context
+are hardly more than one case.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-ISOTONIC_ROWS: Final = 1000
+ISOTONIC_GROUPS: Final = 1000
 CONFIDENCE: Final = 0.90
 _N_BOOTSTRAP: Final = 200
 _Z: Final = 1.645
@@ -80,10 +81,10 @@ def fit_calibration(
     raw: Floats, outcome: Floats, groups: Sequence[Hashable], *, seed: int
 ) -> Calibration:
     """Fit on out-of-fold raw probabilities and outcomes in [0, 1], both of shape (n,)."""
-    method: Literal["platt", "isotonic"] = "platt" if len(raw) < ISOTONIC_ROWS else "isotonic"
-    fit = _platt if method == "platt" else _isotonic
     codes = group_codes(groups)
     n_groups = int(codes.max()) + 1
+    method: Literal["platt", "isotonic"] = "platt" if n_groups < ISOTONIC_GROUPS else "isotonic"
+    fit = _platt if method == "platt" else _isotonic
     rng = np.random.default_rng(seed)
     mean = fit(raw, outcome, np.ones(len(raw)))
     draws = np.array(
@@ -125,6 +126,11 @@ def group_codes(groups: Sequence[Hashable]) -> NDArray[np.intp]:
     return np.array([seen.setdefault(group, len(seen)) for group in groups], dtype=np.intp)
 
 
+def sigmoid(x: Floats) -> Floats:
+    """The probability of log-odds ``x``."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -40.0, 40.0))))
+
+
 def _platt(raw: Floats, outcome: Floats, weights: Floats) -> Floats:
     """Logistic regression of the outcome on the log-odds, evaluated at the knots.
 
@@ -136,7 +142,7 @@ def _platt(raw: Floats, outcome: Floats, weights: Floats) -> Floats:
     ridge, centre = np.array([1.0, 0.1]), np.array([1.0, 0.0])
     beta = centre.copy()
     for _ in range(50):
-        p = _sigmoid(inputs @ beta)
+        p = sigmoid(inputs @ beta)
         gradient = inputs.T @ (weights * (p - target)) + ridge * (beta - centre)
         hessian = (inputs * (weights * p * (1 - p))[:, None]).T @ inputs + np.diag(ridge)
         step = np.clip(np.linalg.solve(hessian, gradient), -1.0, 1.0)
@@ -145,7 +151,7 @@ def _platt(raw: Floats, outcome: Floats, weights: Floats) -> Floats:
             break
     if beta[0] < 0:  # worse than chance: the mean outcome is the best there is
         return np.full(len(_KNOTS), np.average(target, weights=weights))
-    return _sigmoid(beta[0] * _logit(_KNOTS) + beta[1])
+    return sigmoid(beta[0] * _logit(_KNOTS) + beta[1])
 
 
 def _isotonic(raw: Floats, outcome: Floats, weights: Floats) -> Floats:
@@ -159,7 +165,3 @@ def _isotonic(raw: Floats, outcome: Floats, weights: Floats) -> Floats:
 def _logit(p: Floats) -> Floats:
     clipped = np.clip(p, _EDGE, 1 - _EDGE)
     return np.asarray(np.log(clipped / (1 - clipped)))
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -40.0, 40.0))))

@@ -44,6 +44,7 @@ __all__ = [
     "FEATURE_NAMES",
     "FEATURE_VERSION",
     "HISTORY_FEATURES",
+    "KNOWN_STRATEGIES",
     "MISSING",
     "QUERY_FEATURES",
     "STRATEGY_FEATURES",
@@ -118,6 +119,8 @@ _STRATEGIES: Final[Mapping[str, tuple[float, float, float]]] = {
     "learned:low": (0.0, 1.0, 1.0),
     "learned:high": (0.0, 2.0, 1.0),
 }
+KNOWN_STRATEGIES: Final = tuple(_STRATEGIES)
+"""Those that have features of their own, and so a prediction."""
 _STRATEGY_NAMES: Final = tuple(feature.name for feature in STRATEGY_FEATURES)
 _ARTEFACT_NAMES: Final = tuple(feature.name for feature in ARTEFACT_FEATURES)
 _DECISION_NAMES: Final = tuple(feature.name for feature in DECISION_FEATURES)

@@ -2,7 +2,9 @@
 
 Three LightGBM heads share one matrix (``features.matrix``): a row is a decision answered by
 one strategy. Logs hold one strategy a decision, so a head learns the strategies' differences
-from other decisions; exploration is what makes that sound.
+from other decisions; exploration is what makes that sound. The trees of quality start from what
+a strategy does on such a kind of context (``kinds``); tokens and latency need no such start, and
+were predicted worse with it.
 
 Signs that theory gives are held by monotone constraints, and no others: more thinking is not
 held to be better (notes that are wrong make a chain of thought worse: 20% against 50%).
@@ -20,8 +22,9 @@ from numpy.typing import NDArray
 
 from forethought.models import boosting
 from forethought.models.booster import Booster
-from forethought.models.calibration import Calibration, Floats, fit_calibration
+from forethought.models.calibration import Calibration, Floats, fit_calibration, sigmoid
 from forethought.models.features import FEATURE_NAMES, matrix
+from forethought.models.kinds import KindModel, KindRows
 
 Head = Literal["quality", "tokens", "latency_ms"]
 HEADS: Final[tuple[Head, ...]] = ("quality", "tokens", "latency_ms")
@@ -59,6 +62,7 @@ class OutcomeModel:
     costs: the ratio of the summed actual to the summed out-of-fold predicted values.
     """
 
+    kinds: KindModel
     boosters: Mapping[Head, Booster]
     calibration: Calibration
     mean_ratio: Mapping[Head, float]
@@ -86,7 +90,7 @@ class OutcomeModel:
             latency: Milliseconds, NaN where unknown, shape (n,).
             groups: The context of each row; a context is never split by a fold.
             seed: Makes the fit reproducible.
-            init: An earlier model to start from, fitted on other rows.
+            init: An earlier model to start from, fitted on other rows; its model of kinds is kept.
         """
         X = matrix(rows, strategies)
         n_rows = len(X)
@@ -100,22 +104,27 @@ class OutcomeModel:
         for head in HEADS:
             known[head] = np.flatnonzero(~np.isnan(targets[head])).tolist()
             boosting.require_rows(head, len(known[head]))
+            own = X[known[head]]
+            y = targets[head][known[head]]
             fitted[head] = boosting.cross_fit(
-                X[known[head]],
-                targets[head][known[head]],
+                own,
+                y,
                 [groups[index] for index in known[head]],
                 objective="cross_entropy" if head == "quality" else "l2",
                 feature_names=FEATURE_NAMES,
                 increasing=INCREASING[head],
                 seed=seed,
                 init=None if init is None else init.boosters[head],
+                start=_start(own, y, init) if head == "quality" else None,
             )
+        judged = known["quality"]
         return cls(
+            kinds=_kinds(X[judged], targets["quality"][judged], init),
             boosters={head: fitted[head].booster for head in HEADS},
             calibration=fit_calibration(
                 fitted["quality"].out_of_fold,
-                targets["quality"][known["quality"]],
-                [groups[index] for index in known["quality"]],
+                targets["quality"][judged],
+                [groups[index] for index in judged],
                 seed=seed,
             ),
             mean_ratio={
@@ -127,8 +136,8 @@ class OutcomeModel:
 
     def predict(self, X: Floats) -> OutcomePrediction:
         """Predict for the rows of ``features.matrix``; about 0.1 ms for 8 candidates."""
-        raw = boosting.predict(self.boosters["quality"], X)
-        quality = self.calibration(raw)
+        raw = self.kinds(KindRows.of(X)) + self.boosters["quality"].predict(X, raw=True)
+        quality = self.calibration(sigmoid(raw))
         return OutcomePrediction(
             quality=quality.mean,
             tokens=self._mean("tokens", X),
@@ -137,15 +146,26 @@ class OutcomeModel:
         )
 
     def explain(self, row: Floats, head: Head = "quality") -> list[tuple[str, float]]:
-        """TreeSHAP contributions for one row of ``features.matrix``, largest first.
+        """What each feature adds to the score of one row of ``features.matrix``, largest first.
 
-        In log-odds for quality, in natural logarithms for tokens and latency.
+        In natural logarithms for tokens and latency: TreeSHAP values (Lundberg 2018). In log-odds
+        for quality, with the linear terms of the model of kinds.
         """
-        return boosting.contributions(self.boosters[head], row, FEATURE_NAMES)
+        by_trees = boosting.contributions(self.boosters[head], row, FEATURE_NAMES)
+        if head != "quality":
+            return by_trees
+        added = self.kinds.contributions(KindRows.of(row.reshape(1, -1)))
+        for name, value in by_trees:
+            added[name] = added.get(name, 0.0) + value
+        return sorted((pair for pair in added.items() if pair[1]), key=lambda pair: -abs(pair[1]))
 
     def to_texts(self) -> dict[str, str]:
         """The model as file name -> content."""
-        fitted = {"calibration": self.calibration.to_json(), "mean_ratio": dict(self.mean_ratio)}
+        fitted = {
+            "kinds": self.kinds.to_json(),
+            "calibration": self.calibration.to_json(),
+            "mean_ratio": dict(self.mean_ratio),
+        }
         return {
             "outcome.json": json.dumps(fitted, sort_keys=True),
             **{f"outcome_{head}.txt": self.boosters[head].text for head in HEADS},
@@ -156,6 +176,7 @@ class OutcomeModel:
         """Raises ValueError, KeyError or TypeError where they are not what to_texts made."""
         fitted = json.loads(texts["outcome.json"])
         return cls(
+            kinds=KindModel.from_json(fitted["kinds"]),
             boosters={
                 head: boosting.from_text(texts[f"outcome_{head}.txt"], FEATURE_NAMES)
                 for head in HEADS
@@ -170,6 +191,15 @@ class OutcomeModel:
     def _mean(self, head: Head, X: Floats) -> Floats:
         typical = np.expm1(boosting.predict(self.boosters[head], X))
         return np.asarray(np.maximum(typical, 0.0) * self.mean_ratio[head])
+
+
+def _kinds(X: Floats, quality: Floats, init: OutcomeModel | None) -> KindModel:
+    return KindModel.fit(KindRows.of(X), quality) if init is None else init.kinds
+
+
+def _start(X: Floats, quality: Floats, init: OutcomeModel | None) -> boosting.Start:
+    rows = KindRows.of(X)
+    return lambda seen: _kinds(X[seen], quality[seen], init)(rows)
 
 
 def _mean_ratio(log_actual: Floats, log_predicted: Floats) -> float:

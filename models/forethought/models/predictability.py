@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from forethought.models import boosting
 from forethought.models.booster import Booster
 from forethought.models.calibration import Calibration, Floats, Interval, fit_calibration
+from forethought.models.concentration import bounds, fit_concentration
 from forethought.models.features import CONTEXT_FEATURES, HISTORY_FEATURES, MISSING
 
 STRATEGY: Final = "learned:low"
@@ -32,11 +33,13 @@ Row = Mapping[str, float]
 class PredictabilityModel:
     """LightGBM with cross-entropy, calibrated on out-of-fold predictions.
 
-    The 90% interval comes from a bootstrap of whole contexts (see ``calibration``).
+    ``concentration`` says how far contexts with one prediction lie apart; the 90% interval is that
+    of such a context's own share of right answers (see ``concentration``).
     """
 
     booster: Booster
     calibration: Calibration
+    concentration: float
 
     @classmethod
     def fit(
@@ -61,8 +64,9 @@ class PredictabilityModel:
         known = np.flatnonzero(~np.isnan(quality)).tolist()
         boosting.require_rows("predictability", len(known))
         its_groups = [groups[index] for index in known]
+        X = _matrix([rows[index] for index in known])
         fitted = boosting.cross_fit(
-            _matrix([rows[index] for index in known]),
+            X,
             quality[known],
             its_groups,
             objective="cross_entropy",
@@ -71,10 +75,21 @@ class PredictabilityModel:
             init=None if init is None else init.booster,
         )
         calibration = fit_calibration(fitted.out_of_fold, quality[known], its_groups, seed=seed)
-        return cls(booster=fitted.booster, calibration=calibration)
+        once = _distinct(X, its_groups)
+        concentration = fit_concentration(
+            calibration(fitted.out_of_fold[once]).mean,
+            quality[known][once],
+            [its_groups[index] for index in once],
+        )
+        low, high = bounds(np.array(calibration.mean), concentration)
+        return cls(
+            booster=fitted.booster,
+            calibration=replace(calibration, low=tuple(low.tolist()), high=tuple(high.tolist())),
+            concentration=concentration,
+        )
 
     def predict(self, rows: Sequence[Row]) -> Interval:
-        """Mean, low and high of the predictability of each row, each of shape (n,)."""
+        """Mean and 90% interval of the predictability of each row's context, each (n,)."""
         return self.calibration(boosting.predict(self.booster, _matrix(rows)))
 
     def explain(self, row: Row) -> list[tuple[str, float]]:
@@ -84,17 +99,30 @@ class PredictabilityModel:
     def to_texts(self) -> dict[str, str]:
         """The model as file name -> content."""
         return {
-            "predictability.json": json.dumps(self.calibration.to_json(), sort_keys=True),
+            "predictability.json": json.dumps(
+                {"calibration": self.calibration.to_json(), "concentration": self.concentration},
+                sort_keys=True,
+            ),
             "predictability.txt": self.booster.text,
         }
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> PredictabilityModel:
         """Raises ValueError, KeyError or TypeError where they are not what to_texts made."""
+        fitted = json.loads(texts["predictability.json"])
         return cls(
             booster=boosting.from_text(texts["predictability.txt"], PREDICTABILITY_NAMES),
-            calibration=Calibration.from_json(json.loads(texts["predictability.json"])),
+            calibration=Calibration.from_json(fitted["calibration"]),
+            concentration=float(fitted["concentration"]),
         )
+
+
+def _distinct(X: Floats, groups: Sequence[Hashable]) -> list[int]:
+    """The first of the rows of a context that are the same: one query, answered several times."""
+    first: dict[tuple[Hashable, bytes], int] = {}
+    for index, (group, row) in enumerate(zip(groups, X, strict=True)):
+        first.setdefault((group, row.tobytes()), index)
+    return list(first.values())
 
 
 def _matrix(rows: Sequence[Row]) -> Floats:

@@ -154,6 +154,7 @@ def _fit_outcome(
         status[head] = f"kept: {why}"
     return replace(
         fitted,
+        kinds=init.kinds if "quality" in lacking else fitted.kinds,
         boosters={**fitted.boosters, **{head: init.boosters[head] for head in lacking}},
         calibration=init.calibration if "quality" in lacking else fitted.calibration,
         mean_ratio={
