@@ -48,9 +48,12 @@ def calibration(demand: DemandModel, trace: Trace, *, seed: int = 0) -> Checked:
     for silence_s in SILENCES_S:
         for horizon_s in HORIZONS_S:
             at = _moments(trace, silence_s, horizon_s)
-            when = {"horizon_s": horizon_s, "idle_s": silence_s}
-            foreseen = _by_seen(at.seen, partial(demand.p_within, **when))
-            more = _by_seen(at.seen, partial(demand.expected_within, **when))
+            foreseen = _by_seen(
+                at.seen, partial(demand.p_within, horizon_s=horizon_s, idle_s=silence_s)
+            )
+            more = _by_seen(
+                at.seen, partial(demand.expected_within, horizon_s=horizon_s, idle_s=silence_s)
+            )
             came = (at.came > 0).astype(float)
             errors.append(abs(foreseen.mean() - came.mean()))
             lines.append(
@@ -88,8 +91,8 @@ def _moments(trace: Trace, silence_s: float, horizon_s: float) -> _Moments:
             if silent and at + horizon_s <= trace.end_s:
                 came = int(((own > at) & (own <= at + horizon_s)).sum())
                 found.append((i, k + 1, came))
-    context, seen, came = np.array(found, np.int64).reshape(-1, 3).T
-    return _Moments(context=context, seen=seen, came=came)
+    columns = np.array(found, np.int64).reshape(-1, 3)
+    return _Moments(context=columns[:, 0], seen=columns[:, 1], came=columns[:, 2])
 
 
 def _covered(

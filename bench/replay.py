@@ -8,7 +8,8 @@ predictions, those that hold the accuracy of ``direct``; what an answer cost is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -147,7 +148,7 @@ def read_recorded(
 
 
 def _sleep_prices(
-    recording: Recording, context_id: str, levels: Set[str], prices: TokenPrices
+    recording: Recording, context_id: str, levels: AbstractSet[str], prices: TokenPrices
 ) -> dict[str, tuple[str, float]]:
     """By level: where it was recorded, and what it cost.
 
