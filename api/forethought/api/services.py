@@ -128,8 +128,9 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
                 reader=reader,
                 sleeper=sleeper,
                 prices=prices,
-                level=settings.sleep_level,
                 model=serving.model,
+                levels=settings.auto_levels,
+                tier_waits_s=settings.sleep_tiers,
                 provider_url=serving.provider_url,
                 price_multiplier=settings.sleep_price_multiplier,
             )

@@ -6,6 +6,7 @@ money is USD, lengths of time are milliseconds, as the names say.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -87,6 +88,15 @@ class SleepLevel:
     @property
     def name(self) -> str:
         return f"k{self.drafts}r{self.rounds}"
+
+    @classmethod
+    def named(cls, name: str) -> SleepLevel:
+        """The level of that ``name``. Raises ValueError where it is none."""
+        match = re.fullmatch(r"k([1-9]\d*)r([1-9]\d*)", name)
+        if match is None:
+            message = f"a sleep level is k and r with whole numbers, such as k3r1, not {name!r}"
+            raise ValueError(message)
+        return cls(drafts=int(match[1]), rounds=int(match[2]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

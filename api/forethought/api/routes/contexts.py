@@ -180,7 +180,13 @@ async def plan(context_id: str, services: WithServices, tenant: WithTenant) -> d
         return {**shown, "buy": False, "reason": why}
     features = services.gateway.features_of(known)
     try:
-        planned = services.planner.plan(known.context, features)
+        last = known.context.last_query_at
+        planned = services.planner.plan(
+            known.context,
+            features,
+            learned=known.learned,
+            idle_s=0.0 if last is None else max(0.0, time.time() - last),
+        )
     except ValueError as error:
         return {**shown, "buy": False, "reason": str(error)}
     foreseen = bundle.predictability.predict([features])
