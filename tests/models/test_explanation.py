@@ -18,6 +18,7 @@ from forethought.models.explanation import (
     quality_bounds,
 )
 from forethought.models.features import DECISION_FEATURES, FEATURES, MISSING, matrix
+from forethought.models.kinds import KindRows
 from forethought.models.outcome import HEADS, Head, OutcomeModel
 from forethought.models.predictability import PredictabilityModel
 from tests.models.synthetic import STRATEGIES, Decisions
@@ -30,8 +31,11 @@ rows = st.lists(values, min_size=len(DECISION_FEATURES), max_size=len(DECISION_F
 
 def raw(model: OutcomeModel, head: Head, row: dict[str, float], strategy: str) -> float:
     """The raw prediction on the scale that shares are on."""
-    predicted = float(model.boosters[head].predict(matrix([row], [strategy]))[0])
-    return math.log(predicted / (1 - predicted)) if head == "quality" else predicted
+    X = matrix([row], [strategy])
+    if head == "quality":
+        kinds = float(model.kinds(KindRows.of(X))[0])
+        return kinds + float(model.boosters[head].predict(X, raw=True)[0])
+    return float(model.boosters[head].predict(X)[0])
 
 
 @settings(max_examples=30)

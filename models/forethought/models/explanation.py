@@ -1,9 +1,10 @@
 """What a prediction rests on: each feature's share of it, and how sure it is.
 
 Shares are TreeSHAP values (Lundberg, Erion and Lee 2018, "Consistent individualized feature
-attribution for tree ensembles"), which LightGBM computes exactly. They add up: the mean
-prediction and all shares are the raw prediction of a row, before calibration. What sets two
-strategies apart on one query is the difference of their shares, in which the mean cancels.
+attribution for tree ensembles"), which LightGBM computes exactly, and the terms of what is linear.
+They add up: the mean prediction and all shares are the raw prediction of a row, before
+calibration. What sets two strategies apart on one query is the difference of their shares, in
+which the mean cancels.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from forethought.models.calibration import sigmoid
 from forethought.models.features import FEATURE_NAMES, FEATURES, matrix
+from forethought.models.kinds import KindRows
 
 if TYPE_CHECKING:
     from forethought.models.calibration import Floats, Interval
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
 Scale = Literal["log-odds", "natural logarithm"]
 
 _BY_NAME: Final = {feature.name: feature for feature in FEATURES}
-_MAX_COUNTED: Final = 100_000
-"""Of further queries: a context that may get more than these has enough for any purpose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +85,8 @@ def of_predictability(model: PredictabilityModel, features: Mapping[str, float])
     """What the predictability of a context rests on, in log-odds."""
     names = model.booster.feature_names
     values = [features.get(name, math.nan) for name in names]
-    shares = model.booster.contributions(np.array([values], dtype=np.float64))[0]
-    return _attribution("log-odds", names, shares, values)
+    *shares, mean = model.booster.contributions(np.array([values], dtype=np.float64))[0].tolist()
+    return _attribution("log-odds", names, shares, mean, values)
 
 
 def of_difference(
@@ -99,9 +100,10 @@ def of_difference(
         ValueError: One of the two is no strategy that is predicted.
     """
     rows = matrix([features, features], [strategy, other])
-    shares = model.boosters[head].contributions(rows)
+    own, others = (dict(model.explain(row, head)) for row in rows)
+    shares = [own.get(name, 0.0) - others.get(name, 0.0) for name in FEATURE_NAMES]
     scale: Scale = "log-odds" if head == "quality" else "natural logarithm"
-    return _attribution(scale, FEATURE_NAMES, shares[0] - shares[1], rows[0], rows[1])
+    return _attribution(scale, FEATURE_NAMES, shares, 0.0, rows[0], rows[1])
 
 
 def quality_bounds(
@@ -109,7 +111,8 @@ def quality_bounds(
 ) -> dict[str, Bounds]:
     """The predicted quality of each strategy with its 90% interval."""
     rows = matrix([features] * len(strategies), strategies)
-    found = _each(model.calibration(model.boosters["quality"].predict(rows)))
+    raw = model.kinds(KindRows.of(rows)) + model.boosters["quality"].predict(rows, raw=True)
+    found = _each(model.calibration(sigmoid(raw)))
     return dict(zip(strategies, found, strict=True))
 
 
@@ -118,35 +121,22 @@ def predictability_bounds(model: PredictabilityModel, features: Mapping[str, flo
     return _each(model.predict([features]))[0]
 
 
-def demand_bounds(model: DemandModel, n_seen: int) -> Bounds:
-    """How many further queries are expected after ``n_seen``.
+def demand_bounds(model: DemandModel, n_seen: int, *, idle_s: float = 0.0) -> Bounds:
+    """How many further queries are expected after ``n_seen``, the last one ``idle_s`` ago.
 
-    ``low`` and ``high`` are the 5% and the 95% quantile of their number: a prediction interval,
-    for the number itself is uncertain however well its mean is known.
+    ``low`` and ``high`` hold their number with 90% probability: a prediction interval, for the
+    number itself is uncertain however well its mean is known.
     """
-    return Bounds(
-        mean=model.expected_more(n_seen),
-        low=float(_quantile(model, n_seen, 0.05)),
-        high=float(_quantile(model, n_seen, 0.95)),
-    )
-
-
-def _quantile(model: DemandModel, n_seen: int, p: float) -> int:
-    """The smallest m with P(at most m further queries) >= p.
-
-    P(more than m) is the product of P(another) after each of the queries up to then.
-    """
-    more, count = model.p_another(n_seen), 0
-    while more > 1.0 - p and count < _MAX_COUNTED:
-        count += 1
-        more *= model.p_another(n_seen + count)
-    return count
+    low, high = model.interval(n_seen, idle_s=idle_s)
+    mean = model.expected_more(n_seen, idle_s=idle_s)
+    return Bounds(mean=mean, low=float(low), high=float(high))
 
 
 def _attribution(
     scale: Scale,
     names: Sequence[str],
-    shares: Floats,
+    shares: Sequence[float],
+    base: float,
     values: Sequence[float] | Floats,
     other_values: Sequence[float] | Floats | None = None,
 ) -> Attribution:
@@ -161,15 +151,15 @@ def _attribution(
                 meaning=name if feature is None else feature.doc,
                 unit="" if feature is None else feature.unit,
                 value=_finite(values[i]),
-                effect=float(shares[i]),
+                effect=shares[i],
                 other_value=None if other_values is None else _finite(other_values[i]),
             )
         )
     found.sort(key=lambda one: -abs(one.effect))
     return Attribution(
         scale=scale,
-        base=float(shares[-1]),
-        total=float(shares.sum()),
+        base=base,
+        total=base + math.fsum(shares),
         contributions=tuple(found),
     )
 

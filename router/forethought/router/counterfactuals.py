@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from forethought.router.allocation import Preferences, utility, with_propensities
 from forethought.router.records import Candidate
+from forethought.router.wording import number
 
 Lever = Literal[
     "quality",
@@ -275,23 +276,18 @@ def _words(lever: Lever, was: float, becomes: float) -> str:
         by = f"{abs(becomes - was) * 100:.2g} points {'higher' if more else 'lower'}"
         return f"its predicted accuracy were {by} ({_percent(becomes)} instead of {was:.1%})"
     if lever == "cost_usd":
-        return f"it cost {_number(becomes)} USD instead of {_number(float(f'{was:.3g}'))} USD"
+        return f"it cost {number(becomes)} USD instead of {number(float(f'{was:.3g}'))} USD"
     if lever == "latency_ms":
-        return f"it took {_number(becomes / 1000)} s instead of {was / 1000:.2f} s"
+        return f"it took {number(becomes / 1000)} s instead of {was / 1000:.2f} s"
     if lever == "value_usd":
-        return f"a right answer were worth {_number(becomes)} USD instead of {_number(was)} USD"
+        return f"a right answer were worth {number(becomes)} USD instead of {number(was)} USD"
     if lever == "latency_usd_per_s":
-        return f"a second's wait cost {_number(becomes)} USD instead of {_number(was)} USD"
+        return f"a second's wait cost {number(becomes)} USD instead of {number(was)} USD"
     if lever == "quality_margin":
-        points = f"{_number(becomes * 100)} points instead of {_number(was * 100)}"
+        points = f"{number(becomes * 100)} points instead of {number(was * 100)}"
         return f"the quality margin were {points}"
     return f"the quality floor were {_percent(becomes)} instead of {_percent(was)}"
 
 
 def _percent(share: float) -> str:
-    return f"{_number(share * 100)}%"
-
-
-def _number(value: float) -> str:
-    """As many digits as the value has: what is said is what was tried."""
-    return f"{Decimal(f'{value:.10g}'):f}"
+    return f"{number(share * 100)}%"

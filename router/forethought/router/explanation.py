@@ -24,7 +24,7 @@ from forethought.models.explanation import (
     quality_bounds,
 )
 from forethought.router import wording
-from forethought.router.allocation import Preferences, acceptable
+from forethought.router.allocation import Preferences, acceptable, quality_bound
 from forethought.router.counterfactuals import (
     Change,
     changes_for,
@@ -299,9 +299,6 @@ def _bound(
     candidates: Sequence[Candidate], held: frozenset[str], preferences: Preferences
 ) -> float | None:
     """The quality that a candidate has to reach; None where ``held`` follows another rule."""
-    direct = next((c.quality or 0.0 for c in candidates if c.strategy == "direct"), None)
-    bound = preferences.quality_floor
-    if direct is not None:
-        bound = max(bound, direct - preferences.quality_margin)
+    bound = quality_bound(candidates, preferences)
     reaching = {c.strategy for c in candidates if (c.quality or 0.0) >= bound}
     return bound if not reaching or reaching == held else None

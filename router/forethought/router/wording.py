@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from forethought.models.explanation import Attribution, Bounds, Contribution
@@ -82,6 +83,11 @@ def usd(amount: float) -> str:
         return "0 USD"
     places = max(0, 2 - math.floor(math.log10(abs(amount))))
     return f"{amount:.{places}f} USD"
+
+
+def number(value: float) -> str:
+    """A number with as many digits as it has: what is said is what was tried."""
+    return f"{Decimal(f'{value:.10g}'):f}"
 
 
 def interval(bounds: Bounds, form: str) -> str:

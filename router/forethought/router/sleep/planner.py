@@ -21,6 +21,7 @@ from forethought.router.decision import Decider
 from forethought.router.log import LogReader
 from forethought.router.pricing import STANDARD_TIERS, Prices, PriceTable, cost
 from forethought.router.records import Candidate, Context, LearnedContext, SleepLevel, Usage
+from forethought.router.sleep.plan_explanation import Planning
 from forethought.router.sleep.typical import Typical, road_of, typical_of, usage_of
 from forethought.router.sleep.workflow import Sleeper
 from forethought.router.sleep.writer import estimated_tokens
@@ -92,11 +93,22 @@ class SleepPlanner:
         beyond that counts. ``idle_s`` is how long ago the latest query was. Pure: reads no store
         and queues nothing. Raises ValueError without a policy or a price.
         """
+        return self.planning(context, features, learned=learned, idle_s=idle_s).plan()
+
+    def planning(
+        self,
+        context: Context,
+        features: Mapping[str, float],
+        *,
+        learned: LearnedContext | None = None,
+        idle_s: float = 0.0,
+    ) -> Planning:
+        """All that ``plan`` follows from, of which it can be explained; arguments as there."""
         bundle, prices = self._policy()
         offers = self.offers(context, features, learned=learned)
-        return tiers.plan(
-            tiers.options(offers, self._price_tiers(prices)),
-            bundle.demand,
+        return Planning(
+            options=tuple(tiers.options(offers, self._price_tiers(prices))),
+            forecast=bundle.demand,
             n_queries=context.n_queries,
             trust=self._decider.preferences.trust,
             idle_s=idle_s,
