@@ -31,11 +31,11 @@ rows = st.lists(values, min_size=len(DECISION_FEATURES), max_size=len(DECISION_F
 
 def raw(model: OutcomeModel, head: Head, row: dict[str, float], strategy: str) -> float:
     """The raw prediction on the scale that shares are on."""
-    X = matrix([row], [strategy])
+    inputs = matrix([row], [strategy])
     if head == "quality":
-        kinds = float(model.kinds(KindRows.of(X))[0])
-        return kinds + float(model.boosters[head].predict(X, raw=True)[0])
-    return float(model.boosters[head].predict(X)[0])
+        kinds = float(model.kinds(KindRows.of(inputs))[0])
+        return kinds + float(model.boosters[head].predict(inputs, raw=True)[0])
+    return float(model.boosters[head].predict(inputs)[0])
 
 
 @settings(max_examples=30)
