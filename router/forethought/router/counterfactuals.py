@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from forethought.router.allocation import Preferences, utility, with_propensities
 from forethought.router.records import Candidate
@@ -29,14 +29,11 @@ Lever = Literal[
     "latency_usd_per_s",
     "quality_margin",
     "quality_floor",
+    "cost_multiplier",
 ]
-_PREDICTED: Final[tuple[Lever, ...]] = ("quality", "cost_usd", "latency_ms")
-_PREFERRED: Final[tuple[Lever, ...]] = (
-    "value_usd",
-    "latency_usd_per_s",
-    "quality_margin",
-    "quality_floor",
-)
+_LEVERS: Final[tuple[Lever, ...]] = get_args(Lever)
+_PREFERRED: Final = frozenset(field.name for field in fields(Preferences))
+_PREDICTED: Final = frozenset({"quality", "cost_usd", "latency_ms"})
 _SHARES: Final = frozenset({"quality", "quality_margin", "quality_floor"})
 """In [0, 1]; the others only must not be negative."""
 
@@ -115,10 +112,12 @@ def changes_for(
     if policys_choice(weighed(candidates, preferences), preferences) == strategy:
         return ()
     found = []
-    for lever in (*_PREDICTED, *_PREFERRED):
-        was = _value(lever, strategy, candidates, preferences)
-        if was is None:
+    for lever in _LEVERS:
+        if lever not in _PREDICTED | _PREFERRED:
             continue
+        was = _value(lever, strategy, candidates, preferences)
+        if was is None or (lever == "cost_multiplier" and was == 1.0):
+            continue  # no cost is known, or no budget is set
         becomes = _nearest(lever, was, strategy, candidates, preferences)
         if becomes is not None:
             found.append(
@@ -206,6 +205,8 @@ def _nearest(
             if not chosen_at(beyond):
                 continue
             for value in (*_rounded(point, lever, up=up), beyond):
+                if lever == "cost_multiplier" and not value:
+                    continue
                 if 0.0 <= value <= top and chosen_at(value):
                     return value
     return None
@@ -286,6 +287,8 @@ def _words(lever: Lever, was: float, becomes: float) -> str:
     if lever == "quality_margin":
         points = f"{number(becomes * 100)} points instead of {number(was * 100)}"
         return f"the quality margin were {points}"
+    if lever == "cost_multiplier":
+        return f"a dollar spent had to bring {number(becomes)} USD instead of {number(was)} USD"
     return f"the quality floor were {_percent(becomes)} instead of {_percent(was)}"
 
 
