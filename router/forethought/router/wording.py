@@ -30,7 +30,7 @@ def text_of(
 ) -> dict[str, tuple[str, ...]]:
     """All of an explanation by subject, a line a thought; subjects with nothing to say left out."""
     found = {
-        "choice": (*_choice(explanation, decision), *_bound(weighing)),
+        "choice": (*_choice(explanation, decision), *_bound(decision, weighing)),
         "forecasts": tuple(_forecasts(explanation)),
         "candidates": tuple(_candidate(c) for c in explanation.candidates),
         "changes": tuple(
@@ -119,7 +119,7 @@ def _choice(explanation: Explanation, decision: Decision) -> Iterator[str]:
         yield f"Left to itself, policy {decision.policy_version} would have chosen {choice}{same}."
 
 
-def _bound(weighing: Weighing | None) -> Iterator[str]:
+def _bound(decision: Decision, weighing: Weighing | None) -> Iterator[str]:
     if weighing is None:
         return
     preferences = weighing.preferences
@@ -127,6 +127,9 @@ def _bound(weighing: Weighing | None) -> Iterator[str]:
         f"A right answer was worth {usd(preferences.value_usd)}, a second's wait "
         f"{usd(preferences.latency_usd_per_s)}"
     )
+    multiplier = (decision.preferences or {}).get("cost_multiplier", 1.0)
+    if multiplier != 1.0:
+        said += f", and the budget had a dollar spent bring {number(multiplier)} USD"
     if weighing.bound is None:
         yield f"{said}."
     elif weighing.bound == preferences.quality_floor:
