@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench import curves
 from bench.costs import LATENCY_PREMIUMS, UNCACHED, WHOLE, Prices
@@ -135,6 +136,10 @@ def market(
         chosen = router.chooses(value, asleep)
         return outcome(cases, asleep, chosen, t=t, queries=queries)
 
+    def dealt(value: float) -> Outcome:
+        slept = router.sleeps(value, queries)
+        return at_random(cases, slept, router.chooses(value, slept), t=t, queries=queries)
+
     kinds = by_kind_and_length(seen, cases)
     near = by_neighbours(seen, cases, vectors)
     return Market(
@@ -146,6 +151,7 @@ def market(
             "router": routed,
             "router, never asleep": lambda value: routed(value, np.zeros(n_contexts)),
             "router, always asleep": lambda value: routed(value, np.ones(n_contexts)),
+            "its choices, dealt at random": dealt,
             "rule by kind and length": estimated(seen, kinds, cases, t=t, queries=queries),
             f"{NEIGHBOURS} nearest queries": estimated(seen, near, cases, t=t, queries=queries),
             "one arm a context, in hindsight": lambda value: one_arm_a_context(
@@ -154,6 +160,15 @@ def market(
         },
         hindsight=lambda value: oracle(cases, value, t=t, queries=queries),
     )  # fmt: skip
+
+
+def at_random(
+    cases: Cases, slept: NDArray[np.bool_], chosen: Ints, *, t: float, queries: float
+) -> Outcome:
+    """What is expected where as many queries get each arm, but it is drawn which: same cost."""
+    share = np.bincount(chosen, minlength=len(ARMS)) / len(chosen)
+    sleep = float((np.where(slept, cases.sleep_price, 0.0)[cases.context]).mean()) / queries
+    return Outcome(cases.quality @ share, t * (cases.price @ share) + sleep)
 
 
 def together(markets: Sequence[Market]) -> Market:
@@ -184,6 +199,9 @@ class Figures:
     ``saving`` is at the accuracy of the most accurate fixed policy, ``saving_on_direct`` at that
     of ``direct``, which a client without a router gets; ``gain`` is in accuracy, at the cost of
     the most accurate; ``share`` is of what hindsight adds to the best fixed policy, in utility.
+    ``aiq`` is the mean accuracy over all budgets from the cheapest fixed policy to the most
+    accurate (RouterBench's AIQ), ``recovered`` the same from 0, the cheapest, to 100, the most
+    accurate (RouteLLM's APGR, arXiv 2406.18665, over cost).
     """
 
     quality: Estimate
@@ -192,6 +210,8 @@ class Figures:
     saving_on_direct: Estimate
     gain: Estimate
     share: Estimate
+    aiq: Estimate
+    recovered: Estimate
 
 
 def figures(of: Market, policy: Policy) -> Figures:
@@ -214,6 +234,11 @@ def figures(of: Market, policy: Policy) -> Figures:
     (own_cost, own_quality), (top_cost, top_quality) = (
         rows([p(SHOWN_VALUE)]) for p in (policy, of.hindsight)
     )
+    cheap = int(fixed_cost[0].argmin())
+    cheap_cost, cheap_quality = fixed_cost[:, cheap], fixed_quality[:, cheap]
+    # Whoever has no point so cheap can still send a query to the cheapest fixed policy.
+    with_cheap = (np.column_stack([cost, cheap_cost]), np.column_stack([quality, cheap_quality]))
+    aiq = curves.mean_quality(*with_cheap, cheap_cost, best_cost)
     worth = (SHOWN_VALUE * fixed_quality - fixed_cost).max(axis=1)
     own = SHOWN_VALUE * own_quality[:, 0] - own_cost[:, 0]
     top = SHOWN_VALUE * top_quality[:, 0] - top_cost[:, 0]
@@ -224,6 +249,8 @@ def figures(of: Market, policy: Policy) -> Figures:
         saving_on_direct=estimate(1 - of_direct).scaled(100),
         gain=estimate(reached - best_quality).scaled(100),
         share=estimate((own - worth) / (top - worth)).scaled(100),
+        aiq=estimate(aiq).scaled(100),
+        recovered=estimate((aiq - cheap_quality) / (best_quality - cheap_quality)).scaled(100),
     )
 
 
@@ -244,7 +271,20 @@ def show(of: Market) -> tuple[str, dict[str, Figures]]:
         line[3:6] = ["", "", ""]
     top = figures(of, of.hindsight)
     lines.append(["best in hindsight", top.quality.show(1), top.cost.show(0), "", "", "", "100"])
-    return table(head, lines), found
+    over_all = {**found, "fixed ones, mixed at random": figures(of, best_fixed(of)),
+                "best in hindsight": top}  # fmt: skip
+    areas = [[name, f.aiq.show(1), f.recovered.show(0)] for name, f in over_all.items()]
+    over = table(["over all budgets", "accuracy (AIQ), %", "recovered (APGR), %"], areas)
+    return f"{table(head, lines)}\n\n{over}", found
+
+
+def best_fixed(of: Market) -> Policy:
+    """The fixed policy that is best at a value; along all values, the frontier of mixtures."""
+
+    def policy(value: float) -> Outcome:
+        return max(of.fixed.values(), key=lambda o: float((value * o.quality - o.cost).mean()))
+
+    return policy
 
 
 def _always(found: Outcome) -> Policy:

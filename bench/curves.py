@@ -74,6 +74,17 @@ def mean_height(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Flo
     return np.asarray(np.mean(heights, axis=0))
 
 
+def mean_quality(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Floats:
+    """AIQ, the average improvement in quality of RouterBench (arXiv 2403.12031, section 3).
+
+    The area under the frontier over cost from ``low`` to ``high``, by its width. Shapes as in
+    ``cheapest``.
+    """
+    places = (np.arange(32) + 0.5) / 32
+    heights = [best_within(cost, quality, low + (high - low) * p) for p in places]
+    return np.asarray(np.mean(heights, axis=0))
+
+
 def equal_quality_ratio(
     cost: Floats, quality: Floats, other_cost: Floats, target: Floats
 ) -> tuple[Floats, Floats]:
