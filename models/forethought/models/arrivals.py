@@ -65,15 +65,18 @@ class Renewal:
 
         What is above ``most`` is counted at it. Takes some milliseconds: not for a request's path.
         """
-        below = self.operator.sum(axis=1)
-        rows = np.zeros((0, len(_GRID_S)))
+        # Nothing later than the last of the times matters.
+        size = min(len(_GRID_S), int(np.searchsorted(_GRID_S, times_s.max(initial=0.0))) + 1)
+        forward = self.operator[:size, :size].T
+        below = forward.sum(axis=0)
+        rows = np.zeros((0, size))
         for n in range(n_seen + most, n_seen - 1, -1):
             p = self.continues[min(n, MAX_SEEN) - 1]
-            rows = np.vstack([1.0 - p * below, p * (rows @ self.operator.T)])
+            rows = np.vstack([1.0 - p * below, p * (rows @ forward)])
         rows = rows[: most + 1]
         rows[most] += 1.0 - rows.sum(axis=0)
         at = np.log1p(times_s)
-        return np.stack([np.interp(at, _LOG_GRID, row) for row in rows], axis=1)
+        return np.stack([np.interp(at, _LOG_GRID[:size], row) for row in rows], axis=1)
 
 
 def _operator(points_s: Floats) -> Floats:

@@ -26,19 +26,17 @@ from typing import Final
 import numpy as np
 
 from forethought.models.arrivals import MAX_SEEN, Renewal
+from forethought.models.beta_geometric import most_likely
 from forethought.models.gaps import N_POINTS, Floats, GapDistribution, count_gaps
-
-_MIN_ALPHA: Final = 1.05
-"""At alpha <= 1 the expected number of queries is infinite."""
-
-_MAX_COUNT: Final = 200
-"""The prior's pseudo-counts end here (it leaves 1e-6 of them out)."""
 
 _ROUNDS: Final = 100
 """Of expectation-maximisation at most; it is near its end after some ten."""
 
 _MOST: Final = 256
 """Intervals end at so many further queries."""
+
+_MOST_WITHIN: Final = 96
+"""Likewise with a horizon, where each costs a product of matrices."""
 
 PRIOR_GAPS: Final = GapDistribution.lognormal(median_s=135.0, sigma=1.08)
 """The gaps of the trace that the default is fitted on, those that the hour cut off included."""
@@ -139,16 +137,17 @@ class DemandModel:
     def distribution(
         self, n_seen: int, *, horizon_s: float = math.inf, idle_s: float = 0.0
     ) -> Floats:
-        """P(k further queries within ``horizon_s``) for k = 0 to 256 and more, shape (257,)."""
+        """P(k further queries within ``horizon_s``) for k = 0 to 256 and more, shape (257,).
+
+        With a horizon to 96 and more, shape (97,).
+        """
         if math.isinf(horizon_s):
             going = self.beta + np.arange(n_seen, n_seen + _MOST)
             survivals = np.cumprod(going / (self.alpha + going))
             p = self.p_another(n_seen, idle_s=idle_s)
             after = p * (np.append(1.0, survivals) - np.append(survivals, 0.0))
         else:
-            waits, chance = self._waits(n_seen, horizon_s, idle_s)
-            counts = _renewal(self).counts(n_seen + 1, horizon_s - waits, most=_MOST)
-            after = chance * counts.sum(axis=0)
+            after = _after(self, n_seen, horizon_s, idle_s)
         found = np.append(1.0 - after.sum(), after[:-1])
         found[-1] += after[-1]
         return found
@@ -209,7 +208,14 @@ class DemandModel:
         seen_gaps = count_gaps(gaps_s)
         if idle_s is None:
             gaps = GapDistribution.fit(seen_gaps, prior=believed.gaps, prior_weight=weight)
-            return _most_likely(observed, closed, np.ones(shape), believed, weight, gaps)
+            alpha, beta = most_likely(
+                observed,
+                closed,
+                np.ones(shape),
+                prior=(believed.alpha, believed.beta),
+                prior_weight=weight,
+            )
+            return cls(alpha=alpha, beta=beta, gaps=gaps)
         return _expectation_maximisation(observed, idle, seen_gaps, believed, weight)
 
     def to_texts(self) -> dict[str, str]:
@@ -238,6 +244,14 @@ def _renewal(model: DemandModel) -> Renewal:
     return Renewal.build(going / (model.alpha + going), model.gaps.points_s())
 
 
+@lru_cache(maxsize=256)
+def _after(model: DemandModel, n_seen: int, horizon_s: float, idle_s: float) -> Floats:
+    """P(another comes within the horizon, and k more after it) for k = 0 to _MOST_WITHIN."""
+    waits, chance = model._waits(n_seen, horizon_s, idle_s)  # noqa: SLF001 - same module
+    counts = _renewal(model).counts(n_seen + 1, horizon_s - waits, most=_MOST_WITHIN)
+    return np.asarray(chance * counts.sum(axis=0))
+
+
 def _expectation_maximisation(
     n: Floats, idle_s: Floats, seen_gaps: Floats, prior: DemandModel, prior_weight: float
 ) -> DemandModel:
@@ -261,54 +275,17 @@ def _expectation_maximisation(
             start=np.zeros(len(seen_gaps)),
         )
         gaps = GapDistribution.fit(seen_gaps + unseen, prior=prior.gaps, prior_weight=prior_weight)
-        before = model
-        model = _most_likely(
-            np.concatenate([n, n + 1]), is_end, np.concatenate([1.0 - alive, alive]),
-            prior, prior_weight, gaps,
-        )  # fmt: skip
+        alpha, beta = most_likely(
+            np.concatenate([n, n + 1]),
+            is_end,
+            np.concatenate([1.0 - alive, alive]),
+            prior=(prior.alpha, prior.beta),
+            prior_weight=prior_weight,
+        )
+        before, model = model, DemandModel(alpha=alpha, beta=beta, gaps=gaps)
         if abs(model.p_another(1) - before.p_another(1)) < 1e-6:
             break
     return model
-
-
-def _most_likely(
-    n: Floats,
-    is_end: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    weights: Floats,
-    prior: DemandModel,
-    prior_weight: float,
-    gaps: GapDistribution,
-) -> DemandModel:
-    """Of the counts ``n``, each an end or an "at least", and the prior's pseudo-counts."""
-    from scipy.optimize import minimize  # noqa: PLC0415 - serving never fits
-    from scipy.special import betaln  # noqa: PLC0415 - likewise
-
-    pseudo = np.arange(1.0, _MAX_COUNT + 1)
-    chances = np.exp(
-        betaln(prior.alpha + 1, prior.beta + pseudo - 1) - betaln(prior.alpha, prior.beta)
-    )
-    rows = np.stack(
-        [np.concatenate([n, pseudo]), np.concatenate([is_end, np.ones(len(pseudo))])], axis=1
-    )
-    kinds, place = np.unique(rows, axis=0, return_inverse=True)
-    every = np.concatenate([weights, prior_weight * chances])
-    weight = np.bincount(place.ravel(), every, minlength=len(kinds))
-
-    def parameters(point: Floats) -> tuple[float, float]:
-        # Wide bounds: identical counts would send both to infinity.
-        log_alpha, log_beta = np.clip(point, -10.0, 7.0)
-        return _MIN_ALPHA + math.exp(log_alpha), math.exp(log_beta)
-
-    def loss(point: Floats) -> float:
-        alpha, beta = parameters(point)
-        # log P(N = n) where the context ended, log P(N >= n) where it may go on.
-        logs = betaln(alpha + kinds[:, 1], beta + kinds[:, 0] - 1) - betaln(alpha, beta)
-        return float(-(weight * logs).sum() / weight.sum())
-
-    first = np.log([max(prior.alpha - _MIN_ALPHA, 1e-3), prior.beta])
-    found = minimize(loss, first, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-10})
-    alpha, beta = parameters(found.x)
-    return DemandModel(alpha=alpha, beta=beta, gaps=gaps)
 
 
 def _seen(n_seen: int) -> int:
