@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from forethought.router.errors import ConfigError, NotFound
 
@@ -65,13 +67,17 @@ def print_decision(decision: Decision, console: Console) -> None:
         console.print(line, markup=False)
     console.print(candidates_table(explanation))
     for candidate in explanation.candidates:
-        console.print(f"  {candidate.strategy}: {candidate.verdict}", markup=False)
+        _print_indented(f"{candidate.strategy}: {candidate.verdict}", console)
     for subject, title in _TITLES.items():
         lines = explanation.text.get(subject, ())
         if lines:
             console.print(f"\n[bold]{title}[/]")
         for line in lines:
-            console.print(f"  {line}", markup=False)
+            _print_indented(line, console)
+
+
+def _print_indented(line: str, console: Console) -> None:
+    console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
 
 
 def candidates_table(explanation: Explanation) -> Table:

@@ -222,12 +222,13 @@ def _text(explanation: PlanExplanation, plan: TieredPlan) -> dict[str, tuple[str
             f"As things stand it is slept on once {plan.buy_at} queries have come; "
             f"{plan.n_queries} came so far."
         )
+    came = f"{plan.n_queries} {'query' if plan.n_queries == 1 else 'queries'} came"
     likely = (
         f"Predictability {wording.interval(foreseen, '.0%')}: so likely is a query on this "
         "context answered right from a learned context at low effort."
     )
     demand = (
-        f"Demand: {plan.n_queries} queries came, {more.mean:.1f} more are expected, "
+        f"Demand: {came} so far, {more.mean:.1f} more are expected, "
         f"{more.low:.0f} to {more.high:.0f} with 90% probability."
     )
     found = {
