@@ -200,23 +200,23 @@ class Router:
                 prices=PriceTable(overrides={}),
                 preferences=_preferences(value),
             ),
-            reader=None,  # type: ignore[arg-type]  # plan() reads no store
+            reader=None,  # type: ignore[arg-type]  # offers() reads no store
             sleeper=None,
             prices=PriceTable(overrides={_MODEL: self._prices}),
-            level=LEVEL,
+            levels=(LEVEL,),
             model=_MODEL,
             price_multiplier=1 / self._t,
         )
-        plans = [
-            planner.plan(
+        offers = [
+            planner.offers(
                 Context(id=name, tenant="", hash=name, messages=(), text=text, created_at=0.0),
                 self._cases.awake[q],
-            )
+            )[0]
             for name, text, q in zip(
                 self._cases.context_ids, self._cases.texts, first.tolist(), strict=True
             )
         ]
-        return np.array([queries * p.saving_per_query_usd > p.sleep_cost_usd for p in plans])
+        return np.array([queries * o.saving_per_query_usd > o.cost_usd for o in offers])
 
     def chooses(self, value: float, slept: NDArray[np.bool_]) -> Ints:
         """The arm for each query (Q,), with the notes where the context slept and found any."""

@@ -58,7 +58,17 @@ def test_the_version_is_printed(forethought: Forethought) -> None:
 
 def test_every_command_is_listed(forethought: Forethought) -> None:
     said = forethought("--help").stdout
-    for name in ("serve", "demo", "models", "train", "evaluate", "promote", "rollback", "version"):
+    for name in (
+        "serve",
+        "demo",
+        "models",
+        "why",
+        "train",
+        "evaluate",
+        "promote",
+        "rollback",
+        "version",
+    ):
         assert f" {name} " in said
 
 

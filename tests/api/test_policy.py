@@ -3,12 +3,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forethought.models.bundle import PolicyBundle
+from forethought.router.past_policies import PastPolicies
 from forethought.router.registry import Registry
 from tests.api.conftest import Serve
 from tests.api.server import ApiServer
@@ -52,10 +54,76 @@ def test_a_decision_comes_from_the_champion_and_explains_itself(
     assert shown.policy_version == bundles[0].version
     assert shown.mode == "greedy"
     assert sum(candidate.propensity for candidate in shown.candidates) == pytest.approx(1)
-    contributions: list[dict[str, Any]] = getattr(shown, "contributions")  # noqa: B009
-    sizes = [abs(one["log_odds"]) for one in contributions]
-    assert len(sizes) == 5
+    found = shown.explanation
+    assert found is not None
+    assert (found.policys_choice, found.missing) == (shown.strategy, [])
+    assert found.preferences is not None
+    assert found.preferences["value_usd"] == server.settings.value_usd
+    assert found.difference is not None
+    sizes = [abs(one.effect) for one in found.difference.latency_ms.contributions]
+    assert 0 < len(sizes) <= 5
     assert sizes == sorted(sizes, reverse=True)
+    for candidate in found.candidates[:3]:
+        assert candidate.quality_low is not None
+        assert candidate.quality_high is not None
+        assert candidate.verdict
+    # The same in words.
+    assert shown.strategy in str(found)
+    assert "would be chosen if" in str(found)
+
+
+def test_what_a_decision_names_as_its_change_does_change_it(
+    registry: Registry, serve: Serve
+) -> None:
+    server = serve(exploration=0.0)
+    # A dry run leaves the situation as it is: after a reply, the context has a history.
+    found = server.client.decisions.preview(messages=QUESTION["messages"], model="fake").explanation
+    assert found is not None
+    by_preference = {
+        change.lever: (candidate.strategy, change.becomes)
+        for candidate in found.candidates
+        for change in candidate.changes
+        if change.lever in {"value_usd", "latency_usd_per_s", "quality_margin", "quality_floor"}
+    }
+    assert by_preference
+    decider = server.services.decider
+    before = decider.preferences
+    for lever, (strategy, becomes) in by_preference.items():
+        decider.preferences = replace(before, **{lever: becomes})
+        again = server.client.decisions.preview(messages=QUESTION["messages"], model="fake")
+        assert again.strategy == strategy
+
+
+def test_a_dry_run_explains_itself_as_the_decision_would(registry: Registry, serve: Serve) -> None:
+    server = serve(exploration=0.0)
+    server.chat(QUESTION)
+    previewed = server.client.decisions.preview(messages=QUESTION["messages"], model="fake")
+    decision = server.chat(QUESTION).headers["x-forethought-decision"]
+    served = server.client.decisions.retrieve(decision)
+    assert previewed.explanation is not None
+    assert served.explanation is not None
+    assert str(previewed) == str(served)
+    assert previewed.explanation.text["choice"] == served.explanation.text["choice"]
+    assert previewed.context_id == served.context_id
+
+
+def test_a_decision_of_a_policy_that_is_gone_says_so(
+    registry: Registry, serve: Serve, bundles: Bundles
+) -> None:
+    server = serve(exploration=0.0)
+    decision = server.chat(QUESTION).headers["x-forethought-decision"]
+    registry.promote(bundles[1].version)
+    wait_for(lambda: serving(server)["version"] == bundles[1].version)
+    kept = server.client.decisions.retrieve(decision).explanation
+    assert kept is not None
+    assert kept.missing == []  # read from the registry
+    forgetful = PastPolicies(Registry(registry.folder / "none"))
+    server.app.state.services = replace(server.services, past_policies=forgetful)
+    gone = server.client.decisions.retrieve(decision).explanation
+    assert gone is not None
+    assert bundles[0].version in gone.missing[0]
+    assert gone.difference is None
+    assert [c.quality for c in gone.candidates] == [c.quality for c in kept.candidates]
 
 
 def test_a_policy_is_swapped_between_two_requests(

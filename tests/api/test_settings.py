@@ -43,6 +43,10 @@ def test_what_clients_read_is_not_for_the_server(monkeypatch: pytest.MonkeyPatch
         pytest.param('trust = "much"', "'trust' cannot be used", id="not a number"),
         pytest.param("[prices.m]\ninput = 1", "'prices.m.output' cannot be used", id="in a table"),
         pytest.param("[api_keys]", "'api_keys' cannot be used", id="no keys"),
+        pytest.param('sleep_levels = ["k3"]', "'sleep_levels' cannot be used", id="no level"),
+        pytest.param('sleep_levels = ["k11r1"]', "go up to 10", id="too high a level"),
+        pytest.param("sleep_levels = []", "'sleep_levels' cannot be used", id="no levels"),
+        pytest.param("[sleep_tiers]\nflex = -1", "'sleep_tiers.flex'", id="negative wait"),
     ],
 )
 def test_a_wrong_config_file_is_named_with_its_field(tmp_path: Path, text: str, said: str) -> None:
@@ -87,3 +91,10 @@ def test_an_unreadable_config_file_is_named(tmp_path: Path) -> None:
 def test_secrets_are_not_shown(given: dict[str, Any]) -> None:
     settings = Settings(**given)
     assert "sk-secret" not in repr(settings) + str(settings) + settings.shown_store
+
+
+def test_the_levels_that_sleep_chooses_from_are_in_order_and_once() -> None:
+    found = load_settings(sleep_levels=("k10r1", "k1r1", "k1r1"), sleep_tiers={"flex": 600})
+    assert [level.name for level in found.auto_levels] == ["k1r1", "k10r1"]
+    assert found.sleep_tiers == {"flex": 600.0}
+    assert [level.name for level in load_settings().auto_levels] == ["k1r1", "k3r1", "k10r1"]

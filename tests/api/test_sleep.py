@@ -118,3 +118,10 @@ def test_a_plan_shows_its_numbers(server: ApiServer) -> None:
     assert 0 <= plan["predictability_low"] <= plan["predictability"] <= plan["predictability_high"]
     assert plan["sleep_cost_usd"] > 0
     assert plan["reason"]
+    found = plan["explanation"]
+    more = found["expected_more"]
+    assert more["low"] <= more["mean"] <= more["high"]
+    assert len(found["options"]) == 3  # the levels, at the standard price tier
+    assert found["changes"]
+    assert found["changes"][0]["words"] in " ".join(found["text"]["changes"])
+    assert found["text"]["choice"][0].endswith(f"{plan['reason']}.")

@@ -80,7 +80,39 @@ DECISION = {
         "calls": 3,
     },
     "quality": None,
+    "explanation": {
+        "strategy": "learned:low",
+        "policys_choice": "learned:low",
+        "runner_up": "direct",
+        "policy_version": "p1",
+        "preferences": {"value_usd": 0.002},
+        "predictability": {"mean": 0.8, "low": 0.7, "high": 0.9},
+        "expected_queries": None,
+        "candidates": [
+            {
+                "strategy": "direct",
+                "quality": 0.2,
+                "propensity": 0.1,
+                "within_bound": True,
+                "verdict": "less utility",
+                "changes": [
+                    {
+                        "strategy": "direct",
+                        "lever": "quality",
+                        "was": 0.2,
+                        "becomes": 0.6,
+                        "words": "its predicted accuracy were 40 points higher",
+                    }
+                ],
+            }
+        ],
+        "predictability_rests_on": None,
+        "difference": None,
+        "missing": [],
+        "text": {"choice": ["The answer was foreseen."], "changes": ["direct would be."]},
+    },
 }
+ROUTE = {"object": "route", **{k: v for k, v in DECISION.items() if k not in {"id", "object"}}}
 CHAT_HEADERS = {
     "x-forethought-decision": "dec_1",
     "x-forethought-strategy": "learned:low",
@@ -153,6 +185,8 @@ def _reply(method: str, path: str, body: Any) -> tuple[int, dict[str, Any]]:
             return 200, {"id": "fb_1", "object": "feedback", **body}
         case "GET", ["decisions", "dec_1"]:
             return 200, DECISION
+        case "POST", ["route"]:
+            return 200, ROUTE
         case "POST", ["chat", "completions"]:
             return 200, COMPLETION
     error = {

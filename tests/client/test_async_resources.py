@@ -27,4 +27,6 @@ async def test_feedback_on_the_decision_behind_a_reply(async_client: AsyncForeth
     )
     feedback = await async_client.feedback.create(decision_id(reply), quality=1.0)
     decision = await async_client.decisions.retrieve(decision_id(reply))
+    preview = await async_client.decisions.preview(messages=[{"role": "user", "content": "Hi"}])
+    assert preview.strategy == decision.strategy
     assert (feedback.decision_id, decision.id) == ("dec_1", "dec_1")

@@ -104,6 +104,26 @@ def test_a_decision_explains_itself(client: Forethought) -> None:
     assert decision.outcome is not None
     assert decision.outcome.usage is not None
     assert decision.outcome.usage.cached_tokens == 0
+    found = decision.explanation
+    assert found is not None
+    assert str(found) == "The answer was foreseen.\ndirect would be."
+    assert found.predictability is not None
+    assert found.predictability.low == 0.7
+    assert found.candidates[0].changes[0].becomes == 0.6
+
+
+def test_a_preview_sends_the_request_to_the_dry_run(
+    client: Forethought, fake: FakeForethought
+) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    wish = {"forethought": {"strategy": "direct"}}
+    found = client.decisions.preview(messages=messages, model="small", extra_body=wish)
+    assert (fake.last.path, fake.last.body) == (
+        "/v1/route",
+        {"model": "small", "messages": messages, **wish},
+    )
+    assert str(found) == "learned:low (p=0.90, greedy): the answer was foreseen"
+    assert found.explanation is not None
 
 
 @pytest.mark.parametrize("identifier", ["", ".", ".."])

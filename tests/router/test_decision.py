@@ -19,7 +19,13 @@ from forethought.router.candidates import target_probabilities
 from forethought.router.decision import Decider
 from forethought.router.log import LogReader, LogWriter, Store
 from forethought.router.pricing import Prices, PriceTable
-from forethought.router.records import Context, LearnedContext, LoggedDecision, Note
+from forethought.router.records import (
+    Candidate,
+    Context,
+    LearnedContext,
+    LoggedDecision,
+    Note,
+)
 from forethought.router.situation import Situation, _Cache
 from forethought.router.strategies import BY_NAME, STRATEGIES, Request
 from tests.models.synthetic import fit_outcome, make_decisions
@@ -152,6 +158,45 @@ def test_a_forced_strategy_is_taken_and_marked(decider: Decider, name: str) -> N
     assert {c.strategy for c in made.candidates if c.propensity} == {name}
     assert made.reason == f"The request asked for {name}."
     assert made.features
+    free = decider.decide(make_situation(learned=make_learned()))
+    assert [_foreseen(c) for c in made.candidates] == [_foreseen(c) for c in free.candidates]
+    assert (made.policy_version, made.preferences) == (free.policy_version, free.preferences)
+
+
+def _foreseen(candidate: Candidate) -> Candidate:
+    return replace(candidate, propensity=0.0)
+
+
+def test_what_only_the_client_may_ask_for_is_predicted_and_marked(decider: Decider) -> None:
+    body = chat(system(DOCUMENT), user("Sum it up."))
+    made = decider.decide(make_situation(body, learned=make_learned(), forced="effort:low"))
+    by_name = {c.strategy: c for c in made.candidates}
+    assert by_name["effort:low"].quality is not None
+    assert by_name["effort:low"].utility is None  # no policy could have chosen it
+    assert by_name["direct"].utility is not None
+    assert by_name["learned:low"].excluded is not None
+    assert sum(c.propensity for c in made.candidates) == 1
+
+
+@pytest.mark.parametrize("forced", ["learned:low", "vote:3"])
+def test_a_forced_strategy_is_served_also_where_nothing_can_be_predicted(
+    bundle: PolicyBundle, prices: PriceTable, forced: str
+) -> None:
+    outcome: Any = BrokenOutcome(None)
+    decider = make_decider(replace(bundle, outcome=outcome), prices)
+    made = decider.decide(make_situation(learned=make_learned(), forced=forced))
+    assert (made.strategy, made.mode, made.propensity) == (forced, "forced", 1.0)
+    assert {c.quality for c in made.candidates} == {None}
+
+
+def test_the_preferences_that_were_used_are_recorded(decider: Decider) -> None:
+    made = decider.decide(make_situation(context=make_context(BODY, n_queries=1)))
+    assert made.preferences is not None
+    assert Preferences(**made.preferences) == decider.preferences
+    bounds = (made.predictability_low, made.predictability, made.predictability_high)
+    assert None not in bounds
+    assert list(bounds) == sorted(bounds, key=lambda x: x or 0.0)
+    assert all((c.quality_low or 0) <= (c.quality or 0) for c in made.candidates)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +211,9 @@ def test_what_cannot_be_forced_is_refused(decider: Decider, name: str, why: str)
         decider.decide(make_situation(forced=name))
 
 
+_PREDICTED = ("quality", "quality_low", "tokens", "latency_ms")
+
+
 class BrokenOutcome:
     """Predicts nothing, or not a number."""
 
@@ -176,7 +224,7 @@ class BrokenOutcome:
         if self.value is None:
             raise RuntimeError("corrupt booster")
         broken = np.full(len(X), self.value)
-        return type("Prediction", (), dict.fromkeys(("quality", "tokens", "latency_ms"), broken))
+        return type("Prediction", (), dict.fromkeys(_PREDICTED, broken))
 
 
 class BrokenEmbedder:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forethought.router.records import SleepLevel
-from forethought.router.sleep.planner import TABLES, typical_of
+from forethought.router.records import SleepLevel, Usage
 from forethought.router.sleep.tables import Cell, derive, read_number, read_tables, scale_of
+from forethought.router.sleep.typical import road_of, usage_of
 from forethought.router.sleep.writer import Call, Reply, write
 
 RECEIVABLES = """|  |  | Fiscal Year End |
@@ -173,7 +173,5 @@ def test_a_table_sleeps_without_a_call() -> None:
 
 
 def test_the_planner_expects_a_free_sleep_on_a_table() -> None:
-    typical = typical_of(RECEIVABLES)
-    assert typical is TABLES
-    usage = typical.usage(500, SleepLevel())
-    assert (usage.input_tokens, usage.output_tokens) == (0, 0)
+    assert road_of(RECEIVABLES) == "tables"
+    assert usage_of("tables", SleepLevel(), 500) == Usage()

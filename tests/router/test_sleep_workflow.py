@@ -52,6 +52,20 @@ def calls_by_label(fake: FakeUpstreamServer) -> dict[str, int]:
     return dict(Counter(f"draft {request.body['seed'] + 1}" for request in fake.requests))
 
 
+def test_a_sleep_asks_for_the_tier_that_it_was_bought_at(
+    folder: Path, fake: FakeUpstreamServer
+) -> None:
+    with running_sleeper(folder, fake.base_url) as sleeping:
+        sleeping.enqueue(0)
+        assert sleeping.wait_until_ended(0) == "done"
+        cheap = make_context(1, text=TEXT)
+        sleeping.writer.write_sync(cheap)
+        sleeping.sleeper.enqueue(cheap, LEVEL, tier="flex")
+        assert sleeping.wait_until_ended(1) == "done"
+    asked = [request.body.get("service_tier") for request in fake.requests]
+    assert asked == [None] * LEVEL.drafts + ["flex"] * LEVEL.drafts
+
+
 def test_a_sleep_writes_a_learned_context_with_its_cost_once(
     folder: Path, fake: FakeUpstreamServer
 ) -> None:

@@ -79,7 +79,7 @@ def test_decisions_without_a_context_are_each_their_own() -> None:
     assert found.demand.counts == ()
 
 
-def test_demand_counts_the_training_contexts_and_knows_which_have_ended() -> None:
+def test_demand_counts_the_training_contexts_and_how_long_they_have_been_silent() -> None:
     quiet, busy = [f"c{n}" for n in range(99) if not is_held_out(f"c{n}")][:2]
     log = [
         make_logged(0, context_id=quiet),
@@ -88,7 +88,8 @@ def test_demand_counts_the_training_contexts_and_knows_which_have_ended() -> Non
     ]
     found = from_log(log)
     assert found.demand.counts == (2, 1)
-    assert found.demand.ended == (True, False)
+    assert found.demand.idle_s == (log[2].decision.created_at - log[1].decision.created_at, 0.0)
+    assert found.demand.gaps_s == (log[1].decision.created_at - log[0].decision.created_at,)
 
 
 def test_the_fingerprint_changes_with_the_data_only() -> None:

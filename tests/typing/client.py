@@ -20,6 +20,7 @@ from forethought.client import (
     Forethought,
     Learned,
     LearnedContexts,
+    Route,
     SleepJob,
     decision_id,
     overhead_ms,
@@ -43,6 +44,7 @@ def ask(client: Forethought) -> None:
     assert_type(client.feedback.create(decision_id(reply), 1.0), Feedback)
     assert_type(client.feedback.create(decision_id=decision_id(reply), quality=0.0), Feedback)
     assert_type(client.decisions.retrieve(decision_id(reply)), Decision)
+    assert_type(client.decisions.preview(messages=[{"role": "user", "content": "Hi"}]), Route)
 
 
 def stream(client: Forethought) -> None:

@@ -26,6 +26,7 @@ _OWN: Final = {
     "serve": "forethought.api.commands.serve:serve",
     "demo": "forethought.api.demo.command:command",
     "models": "forethought.api.commands.models:app",
+    "why": "forethought.api.commands.why:why",
 }
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from forethought.router.explanation import Explanation
 from forethought.router.records import (
     Context,
     Decision,
@@ -49,13 +50,13 @@ def decision_fields(decision: Decision) -> dict[str, Any]:
     fields["features"] = {
         name: value for name, value in decision.features.items() if math.isfinite(value)
     }
+    for repeated in ("preferences", "predictability_low", "predictability_high"):
+        del fields[repeated]  # the explanation has them
     return fields
 
 
-def decision_json(
-    logged: LoggedDecision, contributions: list[dict[str, Any]] | None
-) -> dict[str, Any]:
-    """A decision with what came of it, and what the prediction for its strategy rests on."""
+def decision_json(logged: LoggedDecision, explanation: Explanation) -> dict[str, Any]:
+    """A decision with what came of it, and its explanation."""
     outcome = None if logged.outcome is None else asdict(logged.outcome)
     if outcome is not None:
         del outcome["decision_id"]
@@ -65,7 +66,7 @@ def decision_json(
         "outcome": outcome,
         "quality": logged.quality,
         "feedback": [feedback_json(one) for one in logged.feedback],
-        "contributions": contributions,
+        "explanation": asdict(explanation),
     }
 
 

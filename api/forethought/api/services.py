@@ -28,6 +28,7 @@ from forethought.router.errors import ConfigError, UpstreamError
 from forethought.router.gateway import Gateway
 from forethought.router.known import KnownContexts
 from forethought.router.log import LogReader, LogWriter, Store
+from forethought.router.past_policies import PastPolicies
 from forethought.router.pricing import PriceTable
 from forethought.router.records import LearnedContext
 from forethought.router.registry import Registry
@@ -60,6 +61,7 @@ class Services:
     serving: Serving
     decider: Decider
     policy: PolicyWatcher
+    past_policies: PastPolicies
     gateway: Gateway
     planner: SleepPlanner | None
     sleeper: Sleeper | None
@@ -102,8 +104,9 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             preferences=settings.preferences,
             rng=random.Random(settings.seed),
         )
+        registry = Registry(settings.data_dir)
         policy = PolicyWatcher(
-            registry=Registry(settings.data_dir),
+            registry=registry,
             decider=decider,
             metrics=metrics,
             poll_s=settings.policy_poll_s,
@@ -125,8 +128,9 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
                 reader=reader,
                 sleeper=sleeper,
                 prices=prices,
-                level=settings.sleep_level,
                 model=serving.model,
+                levels=settings.auto_levels,
+                tier_waits_s=settings.sleep_tiers,
                 provider_url=serving.provider_url,
                 price_multiplier=settings.sleep_price_multiplier,
             )
@@ -164,6 +168,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             serving=serving,
             decider=decider,
             policy=policy,
+            past_policies=PastPolicies(registry),
             gateway=gateway,
             planner=planner,
             sleeper=sleeper,

@@ -36,9 +36,13 @@ from forethought.router.allocation import Preferences
 from forethought.router.errors import ConfigError
 from forethought.router.pricing import Prices
 from forethought.router.records import SleepLevel
+from forethought.router.tiers import LEVELS
 
 ENV_PREFIX = "FORETHOUGHT_"
 DEFAULT_MODEL = "qwen2.5-coder-1.5b"
+
+MAX_LEVEL: Final = 10
+"""Of a sleep level's drafts and rounds: the most that the paper and bench/recorded tried."""
 
 _OPENAIS_OWN: Final = re.compile(r"https?://api\.openai\.com(?:[:/]|$)", re.IGNORECASE)
 _ANTHROPICS_OWN: Final = re.compile(r"https?://api\.anthropic\.com(?:[:/]|$)", re.IGNORECASE)
@@ -123,8 +127,15 @@ class Settings(BaseSettings):
     """Whether a note's answer may be the reply, without asking the model."""
 
     sleep: Literal["auto", "off", "always"] = "auto"
-    sleep_drafts: int = Field(default=3, ge=1, le=10)
-    sleep_rounds: int = Field(default=1, ge=1, le=10)
+    sleep_drafts: int = Field(default=3, ge=1, le=MAX_LEVEL)
+    sleep_rounds: int = Field(default=1, ge=1, le=MAX_LEVEL)
+    sleep_levels: tuple[str, ...] = Field(
+        default=tuple(level.name for level in LEVELS), min_length=1, max_length=10
+    )
+    """What sleep auto chooses from; always, and a sleep that is asked for, take the two above."""
+    sleep_tiers: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Service tiers that sleep may ask for beside the standard one, each with how many seconds
+    later a sleep is ready. Name only those that the upstream takes as service_tier."""
     sleep_concurrency: PositiveInt = 1
     sleep_price_multiplier: PositiveFloat = 1.0
     """What a sleep token costs against the list price: 0.5 where sleep uses batch prices."""
@@ -146,6 +157,16 @@ class Settings(BaseSettings):
             message = "needs at least one key, each with the name of its tenant"
             raise ValueError(message)
         return keys
+
+    @field_validator("sleep_levels")
+    @classmethod
+    def _are_levels(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            level = SleepLevel.named(name)
+            if level.drafts > MAX_LEVEL or level.rounds > MAX_LEVEL:
+                message = f"drafts and rounds go up to {MAX_LEVEL}, so not {name}"
+                raise ValueError(message)
+        return names
 
     @classmethod
     def settings_customise_sources(
@@ -207,6 +228,12 @@ class Settings(BaseSettings):
     @property
     def sleep_level(self) -> SleepLevel:
         return SleepLevel(drafts=self.sleep_drafts, rounds=self.sleep_rounds)
+
+    @property
+    def auto_levels(self) -> tuple[SleepLevel, ...]:
+        """What sleep auto chooses from, the smallest first."""
+        levels = {SleepLevel.named(name) for name in self.sleep_levels}
+        return tuple(sorted(levels, key=lambda level: (level.drafts * level.rounds, level.name)))
 
     @property
     def tenants(self) -> Mapping[str, str] | None:

@@ -128,16 +128,113 @@ class Feedback(BaseModel):
 
 
 class Candidate(BaseModel):
-    """One strategy as predicted before the choice; ``excluded`` says why it could not be chosen."""
+    """One strategy as predicted before the choice; ``excluded`` says why it could not be chosen.
+
+    ``quality_low`` is the lower end of the 90% interval of ``quality``.
+    """
 
     strategy: str
     quality: float | None = None
+    quality_low: float | None = None
     output_tokens: float | None = None
     cost_usd: float | None = None
     latency_ms: float | None = None
     utility: float | None = None
     propensity: float = 0.0
     excluded: str | None = None
+
+
+class Bounds(BaseModel):
+    """A prediction and its 90% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Change(BaseModel):
+    """``strategy`` would be the policy's choice if ``lever`` were ``becomes`` instead of ``was``.
+
+    ``quality``, ``cost_usd`` and ``latency_ms`` are those predicted of ``strategy``; the other
+    levers are the operator's preferences. ``words`` says it as the end of a sentence with "if".
+    """
+
+    strategy: str
+    lever: str
+    was: float
+    becomes: float
+    words: str
+
+
+class ExplainedCandidate(Candidate):
+    """One candidate with the reason why it was chosen or not, and with what would change that.
+
+    ``within_bound``: whether it held the quality bound; None where that is not known.
+    """
+
+    quality_high: float | None = None
+    within_bound: bool | None = None
+    verdict: str
+    changes: list[Change]
+
+
+class Contribution(BaseModel):
+    """What one feature adds to a prediction; ``other_value`` is the other strategy's.
+
+    ``value`` is None where the feature does not apply.
+    """
+
+    feature: str
+    meaning: str
+    unit: str
+    value: float | None = None
+    effect: float
+    other_value: float | None = None
+
+
+class Attribution(BaseModel):
+    """A prediction taken apart: ``base`` + all effects + ``rest`` = ``total``, on ``scale``."""
+
+    scale: str
+    base: float
+    total: float
+    contributions: list[Contribution]
+    rest: float = 0.0
+
+
+class Difference(BaseModel):
+    """What sets the predicted outcomes of two strategies apart: ``strategy`` less ``against``."""
+
+    strategy: str
+    against: str
+    quality: Attribution
+    output_tokens: Attribution
+    latency_ms: Attribution
+
+
+class Explanation(BaseModel):
+    """Why a decision was made: ``text`` in sentences by subject, the rest in numbers.
+
+    ``policys_choice`` is what the policy itself preferred, which differs from ``strategy`` where
+    it explored or was not asked. ``missing`` lists what cannot be said, and why.
+    """
+
+    strategy: str
+    policys_choice: str | None = None
+    runner_up: str | None = None
+    policy_version: str
+    preferences: dict[str, float] | None = None
+    predictability: Bounds | None = None
+    expected_queries: Bounds | None = None
+    candidates: list[ExplainedCandidate]
+    predictability_rests_on: Attribution | None = None
+    difference: Difference | None = None
+    missing: list[str]
+    text: dict[str, list[str]]
+
+    def __str__(self) -> str:
+        """Return all of it in words, a line a thought."""
+        return "\n".join(line for lines in self.text.values() for line in lines)
 
 
 class Outcome(BaseModel):
@@ -181,6 +278,30 @@ class Decision(BaseModel):
     changes: list[str]
     outcome: Outcome | None = None
     quality: float | None = None
+    explanation: Explanation | None = None
+
+    def __str__(self) -> str:
+        """Return the choice and its reason, in one line."""
+        return f"{self.strategy} (p={self.propensity:.2f}, {self.mode}): {self.reason}"
+
+
+class Route(BaseModel):
+    """What would be decided on a request, which was neither answered nor logged."""
+
+    object: Literal["route"] = "route"
+    context_id: str | None = None
+    learned_context_id: str | None = None
+    model: str
+    strategy: str
+    propensity: float
+    mode: str
+    policy_version: str
+    reason: str
+    predictability: float | None = None
+    expected_queries: float | None = None
+    candidates: list[Candidate]
+    changes: list[str]
+    explanation: Explanation | None = None
 
     def __str__(self) -> str:
         """Return the choice and its reason, in one line."""

@@ -75,12 +75,20 @@ def acceptable(candidates: Sequence[Candidate], preferences: Preferences) -> lis
     admissible = [c for c in candidates if c.excluded is None and c.quality is not None]
     if not admissible:
         return []
-    direct = next((c.quality for c in admissible if c.strategy == "direct"), None)
-    bound = preferences.quality_floor
-    if direct is not None:
-        bound = max(bound, (direct or 0.0) - preferences.quality_margin)
+    bound = quality_bound(admissible, preferences)
     holding = [c for c in admissible if (c.quality or 0.0) >= bound]
     return holding or [max(admissible, key=lambda c: c.quality or 0.0)]
+
+
+def quality_bound(candidates: Sequence[Candidate], preferences: Preferences) -> float:
+    """The least predicted quality: the floor, and that of ``direct`` less the margin."""
+    direct = [
+        c.quality
+        for c in candidates
+        if c.strategy == "direct" and c.excluded is None and c.quality is not None
+    ]
+    within = [quality - preferences.quality_margin for quality in direct]
+    return max([preferences.quality_floor, *within])
 
 
 def with_propensities(

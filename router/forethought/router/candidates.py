@@ -31,16 +31,22 @@ def predict_candidates(
     names = [n for n, why in excluded.items() if why is None]
     predicted = bundle.outcome.predict(matrix([features] * len(names), names))
     found: dict[str, Candidate] = {}
-    for i, name in enumerate(names):
-        quality, tokens = float(predicted.quality[i]), float(predicted.tokens[i])
-        latency_ms = float(predicted.latency_ms[i])
+    for name, quality, quality_low, tokens, latency_ms in zip(
+        names,
+        predicted.quality.tolist(),
+        predicted.quality_low.tolist(),
+        predicted.tokens.tolist(),
+        predicted.latency_ms.tolist(),
+        strict=True,
+    ):
         if not math.isfinite(quality + tokens + latency_ms):
             message = f"the prediction for {name} is not finite"
             raise ValueError(message)
-        spent = cost(replace(inputs[name], output_tokens=round(tokens)), prices)
+        spent = cost(_with_output(inputs[name], round(tokens)), prices)
         found[name] = Candidate(
             strategy=name,
             quality=quality,
+            quality_low=quality_low,
             output_tokens=tokens,
             cost_usd=spent,
             latency_ms=latency_ms,
@@ -50,6 +56,18 @@ def predict_candidates(
         )
     return tuple(
         found.get(name) or Candidate(strategy=name, excluded=why) for name, why in excluded.items()
+    )
+
+
+def _with_output(usage: Usage, tokens: int) -> Usage:
+    # As dataclasses.replace would, in half its time: a decision does this for every candidate.
+    return Usage(
+        input_tokens=usage.input_tokens,
+        cached_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        output_tokens=tokens,
+        reasoning_tokens=usage.reasoning_tokens,
     )
 
 

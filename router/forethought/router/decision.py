@@ -11,7 +11,8 @@ import logging
 import random
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Final, Literal
 
 from forethought.models.features import (
     FEATURE_VERSION,
@@ -34,6 +35,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Mode = Literal["greedy", "explored", "forced", "recalled", "fallback"]
+
+_PREFERENCES: Final = tuple(field.name for field in fields(Preferences))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Predicted:
+    """What a policy foresees for a situation."""
+
+    policy_version: str
+    candidates: tuple[Candidate, ...]
+    predictability: float | None
+    predictability_low: float | None
+    predictability_high: float | None
+    expected_queries: float | None
 
 
 class Decider:
@@ -72,7 +87,7 @@ class Decider:
             return self._certain(
                 situation,
                 RECALL.name,
-                {**excluded, RECALL.name: None},
+                _left_to_the_client(situation.request, excluded),
                 features,
                 mode="recalled",
                 reason="recall: a checked note that all drafts agree on asks this very question.",
@@ -80,21 +95,17 @@ class Decider:
         excluded = _left_to_the_client(situation.request, excluded)
         if not features:
             return self._fallback(situation, features, "the features could not be computed")
-        bundle = self.bundle
+        bundle, preferences = self.bundle, self.preferences
         if bundle is None:
             return self._fallback(situation, features, "no policy is loaded")
         try:
-            prices = self._prices.lookup(situation.model, situation.provider_url)
-            candidates = predict_candidates(
-                bundle, features, excluded, expected_inputs(situation), prices, self.preferences
-            )
-            candidates = with_propensities(candidates, self.preferences)
-            predictability = float(bundle.predictability.predict([features]).mean[0])
-            seen = situation.context.n_queries if situation.context else 0
-            expected = seen + 1 + bundle.demand.expected_more(seen + 1)
+            foreseen = self._predict(bundle, situation, features, excluded, preferences)
+            candidates = with_propensities(foreseen.candidates, preferences)
         except Exception:
             log.exception("prediction failed; falling back to direct")
-            return self._fallback(situation, features, "the prediction failed")
+            return self._fallback(
+                situation, features, "the prediction failed", version=bundle.version
+            )
         chosen = self._rng.choices(candidates, [c.propensity for c in candidates])[0]
         greedy = max(candidates, key=lambda c: c.propensity)
         return self._record(
@@ -103,15 +114,21 @@ class Decider:
             candidates=candidates,
             features=features,
             mode="greedy" if chosen is greedy else "explored",
-            policy_version=bundle.version,
+            preferences=preferences,
             reason=_why(chosen, greedy, candidates),
-            predictability=predictability if situation.context else None,
-            expected_queries=expected if situation.context else None,
+            foreseen=foreseen,
         )
 
     def fall_back(self, situation: Situation, why: str) -> Decision:
         """``direct``, because of a failure outside the decision; ``why`` goes into the record."""
-        return self._fallback(situation, self._features_if_any(situation), why)
+        return self._certain(
+            situation,
+            "direct",
+            _left_to_the_client(situation.request, _excluded(situation.request)),
+            self._features_if_any(situation),
+            mode="fallback",
+            reason=f"direct, because {why}.",
+        )
 
     def features(self, situation: Situation) -> dict[str, float]:
         """The features of a situation by name, without the strategy's own."""
@@ -139,20 +156,33 @@ class Decider:
         return self._certain(
             situation,
             name,
-            {**excluded, name: None},
+            _left_to_the_client(situation.request, excluded),
             features,
             mode="forced",
             reason=f"The request asked for {name}.",
         )
 
-    def _fallback(self, situation: Situation, features: dict[str, float], why: str) -> Decision:
-        return self._certain(
+    def _fallback(
+        self,
+        situation: Situation,
+        features: dict[str, float],
+        why: str,
+        *,
+        version: str | None = None,
+    ) -> Decision:
+        unpredicted = tuple(
+            Candidate(strategy=n, propensity=float(n == "direct"), excluded=reason)
+            for n, reason in _excluded(situation.request).items()
+        )
+        return self._record(
             situation,
-            "direct",
-            _excluded(situation.request),
-            features,
+            chosen=next(c for c in unpredicted if c.strategy == "direct"),
+            candidates=unpredicted,
+            features=features,
             mode="fallback",
+            preferences=self.preferences,
             reason=f"direct, because {why}.",
+            policy_version=version or self.policy_version,
         )
 
     def _certain(
@@ -165,18 +195,65 @@ class Decider:
         mode: Mode,
         reason: str,
     ) -> Decision:
-        candidates = tuple(
-            Candidate(strategy=n, propensity=float(n == name), excluded=why)
+        """``name`` without a draw, and what the policy foresees, as far as it can be had.
+
+        ``excluded`` says what the policy itself could not have chosen.
+        """
+        bundle, preferences = self.bundle, self.preferences
+        foreseen = None
+        if bundle is not None and features:
+            try:
+                foreseen = self._predict(
+                    bundle, situation, features, {**excluded, name: None}, preferences
+                )
+            except Exception:
+                log.exception("prediction failed; %s is served all the same", name)
+        known = {} if foreseen is None else {c.strategy: c for c in foreseen.candidates}
+        candidates = {
+            n: replace(known.get(n, Candidate(strategy=n)), propensity=0.0, excluded=why)
             for n, why in excluded.items()
-        )
+        }
+        chosen = candidates.get(name, Candidate(strategy=name))
+        if chosen.excluded is not None:  # it serves, but no policy could have chosen it
+            chosen = replace(chosen, excluded=None, utility=None)
+        chosen = candidates[name] = replace(chosen, propensity=1.0)
         return self._record(
             situation,
-            chosen=next(c for c in candidates if c.strategy == name),
-            candidates=candidates,
+            chosen=chosen,
+            candidates=tuple(candidates.values()),
             features=features,
             mode=mode,
-            policy_version=self.policy_version,
+            preferences=preferences,
             reason=reason,
+            foreseen=foreseen,
+            policy_version="none" if bundle is None else bundle.version,
+        )
+
+    def _predict(
+        self,
+        bundle: PolicyBundle,
+        situation: Situation,
+        features: dict[str, float],
+        excluded: Mapping[str, str | None],
+        preferences: Preferences,
+    ) -> _Predicted:
+        """Predict what can be predicted: strategies that only a client asks for cannot."""
+        prices = self._prices.lookup(situation.model, situation.provider_url)
+        predictable = {n: why for n, why in excluded.items() if n in STRATEGIES}
+        candidates = predict_candidates(
+            bundle, features, predictable, expected_inputs(situation), prices, preferences
+        )
+        found = bundle.predictability.predict([features])
+        context = situation.context
+        seen = 0 if context is None else context.n_queries
+        expected = seen + 1 + bundle.demand.expected_more(seen + 1)
+        return _Predicted(
+            policy_version=bundle.version,
+            candidates=candidates,
+            predictability=None if context is None else float(found.mean[0]),
+            predictability_low=None if context is None else float(found.low[0]),
+            predictability_high=None if context is None else float(found.high[0]),
+            expected_queries=None if context is None else expected,
         )
 
     def _record(
@@ -187,10 +264,10 @@ class Decider:
         candidates: tuple[Candidate, ...],
         features: dict[str, float],
         mode: Mode,
-        policy_version: str,
+        preferences: Preferences,
         reason: str,
-        predictability: float | None = None,
-        expected_queries: float | None = None,
+        foreseen: _Predicted | None = None,
+        policy_version: str = "none",
     ) -> Decision:
         learned = situation.request.learned
         return Decision(
@@ -204,13 +281,16 @@ class Decider:
             strategy=chosen.strategy,
             propensity=chosen.propensity,
             mode=mode,
-            policy_version=policy_version,
+            policy_version=policy_version if foreseen is None else foreseen.policy_version,
             feature_version=FEATURE_VERSION,
             features=features,
             candidates=candidates,
-            predictability=predictability,
-            expected_queries=expected_queries,
+            predictability=None if foreseen is None else foreseen.predictability,
+            predictability_low=None if foreseen is None else foreseen.predictability_low,
+            predictability_high=None if foreseen is None else foreseen.predictability_high,
+            expected_queries=None if foreseen is None else foreseen.expected_queries,
             reason=reason,
+            preferences={name: getattr(preferences, name) for name in _PREFERENCES},
         )
 
 

@@ -6,6 +6,7 @@ money is USD, lengths of time are milliseconds, as the names say.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -88,6 +89,15 @@ class SleepLevel:
     def name(self) -> str:
         return f"k{self.drafts}r{self.rounds}"
 
+    @classmethod
+    def named(cls, name: str) -> SleepLevel:
+        """The level of that ``name``. Raises ValueError where it is none."""
+        match = re.fullmatch(r"k([1-9]\d*)r([1-9]\d*)", name)
+        if match is None:
+            message = f"a sleep level is k and r with whole numbers, such as k3r1, not {name!r}"
+            raise ValueError(message)
+        return cls(drafts=int(match[1]), rounds=int(match[2]))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedContext:
@@ -117,11 +127,14 @@ class Candidate:
     """One strategy as seen at decision time: what was predicted, and its propensity.
 
     ``excluded`` is None for an admissible strategy, else the reason in plain words; an
-    excluded strategy has propensity 0.
+    excluded strategy has propensity 0. ``quality_low`` is the lower end of the 90% interval of
+    ``quality``. ``utility`` is None also for a predicted strategy that only the client could ask
+    for.
     """
 
     strategy: str
     quality: float | None = None
+    quality_low: float | None = None
     output_tokens: float | None = None
     cost_usd: float | None = None
     latency_ms: float | None = None
@@ -137,7 +150,8 @@ class Decision:
     ``features`` are the values of ``forethought.models.features`` by name, without the
     strategy's own; ``candidates`` has one entry a known strategy. ``reason`` is the
     plain-words "why". ``mode``: how the strategy was chosen; ``recalled``: by a certain note,
-    before any policy.
+    before any policy. ``preferences`` are those that were used, by name: settings change, and
+    the why of this decision must not. ``predictability_low`` and ``_high`` are its 90% interval.
     """
 
     id: str
@@ -158,6 +172,9 @@ class Decision:
     expected_queries: float | None
     reason: str
     changes: tuple[str, ...] = ()
+    preferences: dict[str, float] | None = None
+    predictability_low: float | None = None
+    predictability_high: float | None = None
 
 
 OutcomeStatus = Literal["ok", "upstream_error", "timeout", "cancelled", "failed"]

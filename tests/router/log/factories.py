@@ -83,6 +83,9 @@ def make_decision(n: int = 0, **changes: Any) -> Decision:
         "expected_queries": 1.5,
         "reason": "the cheapest that holds the floor",
         "changes": ("temperature",),
+        "preferences": {"value_usd": 0.002, "exploration": 0.05},
+        "predictability_low": 0.125,
+        "predictability_high": 0.5,
     }
     return Decision(**(values | changes))
 

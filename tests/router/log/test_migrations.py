@@ -11,9 +11,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from forethought.router.explanation import explain
 from forethought.router.log import LogReader, Store
 from forethought.router.log.store import _MIGRATIONS
 from forethought.router.log.tables import SCHEMA_REVISION, VERSION_TABLE, metadata
+from forethought.router.past_policies import FoundPolicy
 from forethought.router.records import Usage
 
 
@@ -49,6 +51,11 @@ def test_rows_of_the_first_schema_are_kept(path: Path) -> None:
     )
     assert (logged.outcome.cost_usd, logged.outcome.service_tier) == (0.5, None)
     assert logged.outcome.calls == 1
+    decision = logged.decision
+    assert (decision.strategy, decision.preferences) == ("direct", None)
+    assert (decision.predictability_low, decision.predictability_high) == (None, None)
+    explanation = explain(decision, FoundPolicy(version="", missing="it is gone"))
+    assert explanation.strategy == "direct"
 
 
 def test_the_revision_checked_at_start_is_the_last_migration() -> None:

@@ -28,16 +28,14 @@ Flags = NDArray[np.bool_]
 HELD_OUT_SHARE: Final = 0.3
 """Of the contexts: less leaves too few to judge a policy by, more too few to fit it on."""
 
-QUIET_AFTER_S: Final = 3600.0
-"""A context without a query for so long has ended: the demand prior's trace is one hour."""
-
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Queries per context, and whether the context has ended (else: at least so many)."""
+    """Queries of each context, how long ago its last was, and the gaps between any two."""
 
     counts: tuple[int, ...] = ()
-    ended: tuple[bool, ...] = ()
+    idle_s: tuple[float, ...] = ()
+    gaps_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,7 @@ class Dataset:
         created_at: Unix seconds.
         held_out: Whether the row's context is kept away from fitting.
         decisions: The logged decisions themselves; empty for recorded rows.
-        demand: Queries per context of the training contexts.
+        demand: Queries per context of the training contexts, and when.
         left_out: How many entries could not be used, by reason.
     """
 
@@ -139,7 +137,9 @@ class Dataset:
             digest.update(json.dumps([keys, sorted(row.items())]).encode())
         for array in (self.quality, self.output_tokens, self.latency_ms, self.cost_usd):
             digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update(json.dumps([self.demand.counts, self.demand.ended]).encode())
+        digest.update(
+            json.dumps([self.demand.counts, self.demand.idle_s, self.demand.gaps_s]).encode()
+        )
         return digest.hexdigest()[:16]
 
 
@@ -159,12 +159,16 @@ def from_log(decisions: Iterable[LoggedDecision], *, source: str = "log") -> Dat
     left_out: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     last_at: dict[str, float] = {}
+    gaps_s: list[float] = []
     used: list[LoggedDecision] = []
     groups: list[str] = []
     for logged in decisions:
         decision = logged.decision
         if decision.context_id is not None:
             counts[decision.context_id] += 1
+            if decision.context_id in last_at and not is_held_out(decision.context_id):
+                # Several processes' clocks: a query may be logged as before the one before.
+                gaps_s.append(max(0.0, decision.created_at - last_at[decision.context_id]))
             last_at[decision.context_id] = decision.created_at
         why = _unusable(logged)
         if why is not None:
@@ -197,7 +201,8 @@ def from_log(decisions: Iterable[LoggedDecision], *, source: str = "log") -> Dat
         decisions=used,
         demand=Demand(
             counts=tuple(counts[context] for context in to_fit),
-            ended=tuple(end - last_at[context] > QUIET_AFTER_S for context in to_fit),
+            idle_s=tuple(max(0.0, end - last_at[context]) for context in to_fit),
+            gaps_s=tuple(gaps_s),
         ),
         left_out=dict(left_out),
     )

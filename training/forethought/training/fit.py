@@ -185,7 +185,8 @@ def _fit_demand(dataset: Dataset, init: DemandModel | None, status: dict[str, st
         status["demand"] = "kept: no contexts' queries to count"
         return prior
     status["demand"] = f"fitted on {len(dataset.demand.counts)} contexts"
-    return DemandModel.fit(dataset.demand.counts, ended=dataset.demand.ended, prior=prior)
+    demand = dataset.demand
+    return DemandModel.fit(demand.counts, gaps_s=demand.gaps_s, idle_s=demand.idle_s, prior=prior)
 
 
 def _kept(init: Model | None, name: str, train: Dataset, status: dict[str, str]) -> Model:

@@ -20,6 +20,7 @@ from forethought.router.context import check_messages, context_hash, plain_text
 from forethought.router.errors import InvalidRequest, NotFound
 from forethought.router.known import Known
 from forethought.router.records import Context, SleepLevel
+from forethought.router.sleep.plan_explanation import explain_plan
 
 router = APIRouter(prefix="/v1/contexts", tags=["contexts"])
 
@@ -179,17 +180,23 @@ async def plan(context_id: str, services: WithServices, tenant: WithTenant) -> d
         why = "sleep is off" if services.planner is None else "no policy is loaded"
         return {**shown, "buy": False, "reason": why}
     features = services.gateway.features_of(known)
+    last = known.context.last_query_at
+    idle_s = 0.0 if last is None else max(0.0, time.time() - last)
     try:
-        planned = services.planner.plan(known.context, features)
+        planning = services.planner.planning(
+            known.context, features, learned=known.learned, idle_s=idle_s
+        )
     except ValueError as error:
         return {**shown, "buy": False, "reason": str(error)}
-    foreseen = bundle.predictability.predict([features])
+    planned = planning.plan()
+    found = await services.blocking(partial(explain_plan, planning, planned, bundle, features))
     return {
         **shown,
         **asdict(planned),
-        "predictability": float(foreseen.mean[0]),
-        "predictability_low": float(foreseen.low[0]),
-        "predictability_high": float(foreseen.high[0]),
+        "predictability": found.predictability.mean,
+        "predictability_low": found.predictability.low,
+        "predictability_high": found.predictability.high,
+        "explanation": asdict(found),
     }
 
 

@@ -108,6 +108,9 @@ def _decision(record: Decision) -> Row:
         record.expected_queries,
         _text(record.reason),
         _json(record.changes),
+        None if record.preferences is None else _json(record.preferences),
+        record.predictability_low,
+        record.predictability_high,
     )
 
 

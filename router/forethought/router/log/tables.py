@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The migration that these tables correspond to."""
 
 VERSION_TABLE = "forethought_schema"
@@ -102,6 +102,9 @@ decisions = Table(
     Column("expected_queries", Double),
     Column("reason", Text, nullable=False),
     Column("changes", JSON, nullable=False),
+    Column("preferences", JSON),
+    Column("predictability_low", Double),
+    Column("predictability_high", Double),
     CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity"),
     Index(None, "created_at", "id"),
 )

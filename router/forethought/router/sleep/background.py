@@ -52,8 +52,10 @@ class BackgroundSleep:
 
     def consider(self, known: Known | None) -> None:
         """Plan the sleep of a context that was just asked about, if it is time to."""
-        if known is None or known.learned is not None or not known.context.text:
+        if known is None or not known.context.text:
             return
+        if known.learned is not None and self._mode != "auto":
+            return  # auto may sleep more on a context that queries keep coming on
         if known.context.id in self._contexts.not_on_its_own:
             return
         policy = self._decider.policy_version if self._mode == "auto" else self._mode

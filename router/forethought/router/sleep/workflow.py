@@ -18,13 +18,16 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowStatus
 
 from forethought.router.errors import StoreError
 from forethought.router.log import LogReader, LogWriter
-from forethought.router.pricing import PriceTable, cost
+from forethought.router.pricing import STANDARD_TIERS, PriceTable, cost
 from forethought.router.records import Context, LearnedContext, SleepLevel, Usage
 from forethought.router.sleep import prompts
 from forethought.router.sleep.calls import Ask, complete
 from forethought.router.sleep.writer import Call, Reply, estimated_tokens, write
 
 log = logging.getLogger(__name__)
+
+Workflow = Callable[..., str]
+"""What DBOS runs; its arguments are stored, so only those of ``enqueue`` below."""
 
 QUEUE: Final = "forethought-sleep"
 WORKFLOW: Final = "forethought.sleep"
@@ -82,7 +85,7 @@ class Sleeper:
         self._writer = writer
         self._prices = prices
         self._on_learned = on_learned
-        self._workflow: Callable[[str, str, int, int, int], str] | None = None
+        self._workflow: Workflow | None = None
         self._enqueueing = Lock()
         self._stopping = Event()
 
@@ -122,9 +125,10 @@ class Sleeper:
         self._stopping.set()
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # nor be shown as one
 
-    def enqueue(self, context: Context, level: SleepLevel) -> str:
+    def enqueue(self, context: Context, level: SleepLevel, *, tier: str | None = None) -> str:
         """Queue a sleep on ``context``; returns the workflow's id.
 
+        Its calls ask for the service ``tier``, in the provider's word; None: the standard one.
         The same sleep queues once. One that failed is taken up where it failed, under a new id:
         its finished calls are not repeated.
         """
@@ -150,6 +154,7 @@ class Sleeper:
                     level.drafts,
                     level.rounds,
                     version,
+                    None if tier in STANDARD_TIERS else tier,
                 )
         return workflow_id
 
@@ -158,20 +163,30 @@ class Sleeper:
         attempts = _attempts(f"sleep:{context_id}")
         return STATUS.get(attempts[-1].status, "running") if attempts else "none"
 
-    def _as_function(self) -> Callable[[str, str, int, int, int], str]:
+    def _as_function(self) -> Workflow:
         # DBOS sets attributes on what it registers, which a bound method does not allow.
-        def sleep(context_id: str, text: str, drafts: int, rounds: int, version: int) -> str:
-            return self._sleep(context_id, text, drafts, rounds, version)
+        # A workflow that an earlier version queued has no tier.
+        def sleep(
+            context_id: str,
+            text: str,
+            drafts: int,
+            rounds: int,
+            version: int,
+            tier: str | None = None,
+        ) -> str:
+            level = SleepLevel(drafts=drafts, rounds=rounds)
+            return self._sleep(context_id, text, level, version, tier)
 
         return sleep
 
-    def _sleep(self, context_id: str, text: str, drafts: int, rounds: int, version: int) -> str:
-        level = SleepLevel(drafts=drafts, rounds=rounds)
+    def _sleep(
+        self, context_id: str, text: str, level: SleepLevel, version: int, asked_tier: str | None
+    ) -> str:
         settings, stopping = self._settings, self._stopping
         costs: list[float | None] = []
 
         def call(wanted: Call) -> Reply:
-            body = _request(settings, wanted)
+            body = _request(settings, wanted, asked_tier)
             made = DBOS.run_step(
                 {"name": wanted.label}, lambda: complete(self._ask, body, wanted.label, stopping)
             )
@@ -239,7 +254,7 @@ def _take_up(failed_id: str, workflow_id: str) -> str:
     return workflow_id
 
 
-def _request(settings: SleepSettings, wanted: Call) -> dict[str, Any]:
+def _request(settings: SleepSettings, wanted: Call, tier: str | None) -> dict[str, Any]:
     return {
         "model": settings.model,
         "messages": list(wanted.messages),
@@ -247,6 +262,7 @@ def _request(settings: SleepSettings, wanted: Call) -> dict[str, Any]:
         "temperature": wanted.temperature,
         "seed": wanted.seed,
         **settings.fields,
+        **({} if tier is None else {"service_tier": tier}),
     }
 
 
