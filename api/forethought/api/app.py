@@ -14,6 +14,7 @@ from forethought.api.memory import settle
 from forethought.api.metrics import Metrics
 from forethought.api.requests import request_identity
 from forethought.api.routes import (
+    budget,
     chat,
     contexts,
     decisions,
@@ -39,6 +40,7 @@ _ROUTES = (
     contexts,
     feedback,
     decisions,
+    budget,
     health,
     metrics_route,
 )

@@ -301,7 +301,8 @@ def _best_of_core(
         # Of two states the one that costs no more and gains no less dominates.
         order = origin[np.lexsort((new_lost[origin], new_cost[origin]))]
         gained = price * new_cost[order] - new_lost[order]
-        order = order[np.append(True, gained[1:] > np.maximum.accumulate(gained)[:-1])[: len(order)]]
+        best_before = np.maximum.accumulate(np.append(-np.inf, gained))[:-1]
+        order = order[gained > best_before]
         if len(order) > _STATES:
             order = order[np.sort(np.argsort(new_lost[order], kind="stable")[:_STATES])]
         if not len(order):

@@ -142,7 +142,9 @@ class SleepPlanner:
         return plan_sleep(
             n_queries=context.n_queries,
             expected_more=bundle.demand.expected_more(n),
-            saving_per_query_usd=self._best(candidates) - self._best(awake),
+            # In dollars spent, as the sleep's cost is: both stand under the same multiplier.
+            saving_per_query_usd=(self._best(candidates) - self._best(awake))
+            / preferences.cost_multiplier,
             sleep_cost_usd=sleep_cost * self._price_multiplier,
             trust=preferences.trust,
         )
