@@ -186,27 +186,29 @@ def main() -> None:
             "proven"]  # fmt: skip
     print(table(head, lines))
 
-    lines, slowest = [], 0.0
+    lines, slowest, busiest = [], 0.0, 0.0
     for name, family in families.items():
         costs, gains = family(LARGEST, np.random.default_rng(args.seed))
         budget = BUDGETS[0] * float(costs.max(axis=1).sum())
-        own, took = allocate(costs, gains, budget), []
+        own, took, used = allocate(costs, gains, budget), [], []
         for _ in range(5):
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             own = allocate(costs, gains, budget)
             took.append(time.perf_counter() - began)
+            used.append(time.process_time() - busy)
         began = time.perf_counter()
         plain = by_ratio(costs, gains, budget)
         greedy_s = time.perf_counter() - began
-        slowest = max(slowest, min(took))  # the best of five: what else runs here is not ours
+        # The best of five: what else runs on the machine is not ours.
+        slowest, busiest = max(slowest, min(took)), max(busiest, min(used))
         lines.append([
-            name, f"{min(took):.2f}", f"{max(took):.2f}", f"{greedy_s:.2f}", f"{own.gap:.1e}",
+            name, f"{min(took):.2f}", f"{min(used):.2f}", f"{greedy_s:.2f}", f"{own.gap:.1e}",
             f"{1 - plain / own.bound:.2%}",
         ])  # fmt: skip
     head = [
         f"{LARGEST:,} contexts",
         "s",
-        "slowest, s",
+        "of a processor",
         "greedy, s",
         "certified gap",
         "greedy's gap",
@@ -217,6 +219,7 @@ def main() -> None:
         "certified_gap": round(max(certified), 6),
         "greedy_gap": round(max(greedy_gaps), 6),
         "seconds_1e6": round(slowest, 3),
+        "processor_seconds_1e6": round(busiest, 3),
     }
     targets = {"gap_vs_milp": 0.005, "seconds_1e6": 1.0}
     print(json.dumps({"bench": "knapsack", "figures": figures, "targets": targets}))

@@ -104,7 +104,7 @@ def bursts(n: int, rng: np.random.Generator) -> Floats:
         start + np.cumsum(rng.exponential(20 / DAY_S, size))
         for start, size in zip(starts, sizes, strict=True)
     ]
-    return np.minimum(np.concatenate(found), 1 - 1e-9)
+    return np.asarray(np.minimum(np.concatenate(found), 1 - 1e-9))
 
 
 PATTERNS: Final[Mapping[str, Arrivals]] = {
