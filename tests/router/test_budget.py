@@ -199,13 +199,31 @@ def test_no_usage_within_the_limit_costs_more_than_the_ceiling(
 
 
 def test_a_request_without_a_limit_is_taken_to_be_long() -> None:
-    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
     short = ceiling_usd({**body, "max_completion_tokens": 10}, PRICES, reserve_tokens=1000)
     long = ceiling_usd(body, PRICES, reserve_tokens=1000)
     assert short is not None
     assert long is not None
     assert long - short == pytest.approx(990 * 4e-6, rel=0.1)
     assert ceiling_usd(body, None, reserve_tokens=1000) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        pytest.param({"max_tokens": 7}, 7, id="the request's limit"),
+        pytest.param({"max_tokens": -1}, 1000, id="no limit in llama.cpp's words"),
+        pytest.param({"max_tokens": 7, "n": 3}, 21, id="several choices"),
+        pytest.param({"reasoning_effort": "low"}, 1000 + 2048, id="an effort"),
+        pytest.param({"reasoning_effort": "none"}, 1000, id="no effort"),
+        pytest.param({"thinking": {"budget_tokens": 5000}}, 6000, id="a budget of thinking"),
+        pytest.param({"max_tokens": 7, "reasoning_effort": "high"}, 7, id="a limit counts both"),
+    ],
+)
+def test_the_longest_answer(fields: dict[str, Any], tokens: int) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], **fields}
+    free_input = Prices(input=0.0, cached_input=0.0, output=1e6)
+    assert ceiling_usd(body, free_input, reserve_tokens=1000) == tokens
 
 
 def test_every_strategys_calls_are_known() -> None:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
+from forethought.router.dialects.claude import thinks_by_default
+from forethought.router.dialects.thinking import BUDGETS
 from forethought.router.errors import BudgetSpent
 from forethought.router.pacing import DAY_S, Pacer
 from forethought.router.pricing import MILLION, Prices
@@ -215,12 +217,14 @@ def ceiling_usd(
 
     No token is shorter than a byte, so the body's bytes bound the input (that of an image given by
     its address they do not). The output is bounded by the request's own limit; one without a limit
-    is taken to stop at ``reserve_tokens``.
+    is taken to stop at ``reserve_tokens``, and to think beside it as much as its effort lets it.
     """
     if prices is None:
         return None
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    output = (limit if isinstance(limit, int) else reserve_tokens) * (body.get("n") or 1)
+    choices = body.get("n")
+    output = _longest_answer(body, reserve_tokens) * (
+        choices if isinstance(choices, int) and choices > 1 else 1
+    )
     messages = body.get("messages") or ()
     sent = len(json.dumps(body, ensure_ascii=False).encode(errors="replace"))
     given = sent + _TEMPLATE_TOKENS * (len(messages) + 1)
@@ -230,6 +234,21 @@ def ceiling_usd(
     )
     dearest_out = max(p.output for p in everywhere)
     return calls * (given * dearest_in + output * dearest_out) / MILLION
+
+
+def _longest_answer(body: Mapping[str, Any], reserve_tokens: int) -> int:
+    for name in ("max_completion_tokens", "max_tokens"):
+        limit = body.get(name)
+        if isinstance(limit, int) and limit > 0:  # llama.cpp takes -1 for no limit
+            return limit
+    thinking = body.get("thinking")
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    if isinstance(budget, int):
+        return reserve_tokens + max(0, budget)
+    effort = body.get("reasoning_effort")
+    if effort is None and thinks_by_default(str(body.get("model"))):
+        effort = "high"
+    return reserve_tokens + BUDGETS.get(str(effort), 0)
 
 
 def most_calls(strategy: str) -> int:
