@@ -101,11 +101,11 @@ class Gateway:
         Raises:
             BudgetSpent: What is left of the budget does not pay for the answer.
         """
-        if self._budget is not None:
+        if self._budget is not None and self._budget.is_spent():
             self._budget.arrived()
             self._budget.check()
         turn = await self._turns.make(request)
-        self._reserve(turn)
+        self._admit(turn)
         try:
             turn.logged = await self._write("decision", turn.decision)
         except BaseException:
@@ -271,10 +271,13 @@ class Gateway:
         self._writer.post(*((outcome,) if turn.logged else (turn.decision, outcome)))
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
 
-    def _reserve(self, turn: Turn) -> None:
-        """Hold back the dearest that the turn can cost, where a hard cap asks for it."""
+    def _admit(self, turn: Turn) -> None:
+        """Count the query, and hold back the dearest it can cost where a hard cap asks for it."""
         budget, decision = self._budget, turn.decision
-        if budget is None or not budget.hard:
+        if budget is None:
+            return
+        budget.arrived()
+        if not budget.hard:
             return
         tier = turn.body.get("service_tier")
         prices = self._prices.lookup(

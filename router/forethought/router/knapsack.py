@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _FILLS: Final = 2_000
-"""Further gains tried in the fill, the best per dollar first: a pass over them takes 1 ms."""
+"""Contexts tried in a round of the fill, the best per dollar first: a round takes some ms."""
 
 _CORE: Final = 64
 """Contexts in the core. Pisinger's instances needed 10 to 50."""
@@ -243,39 +243,43 @@ def _bracket(slopes: Floats, steps: Floats, budget: float) -> tuple[float, float
 
 def _filled(costs: Floats, gains: Floats, choice: Ints, budget: float) -> Ints:
     """Take the best further gains per dollar that fit, until none does."""
-    spent = _chosen(costs, choice)
-    left = budget - float(spent.sum())
-    gained = _chosen(gains, choice)
-    may = np.zeros(len(choice), dtype=bool)
-    for cost, gain in zip(costs, gains, strict=True):
-        may |= (gain > gained) & (cost - spent <= left)
-    # What does not fit now never will: only these contexts are looked at again.
-    own = np.flatnonzero(may)
-    own_costs, own_gains = costs[:, own].T, gains[:, own].T
-    own_choice, each = choice[own], np.arange(len(own))
-    while True:
-        has = own_choice >= 0
-        more_cost = own_costs - np.where(has, own_costs[each, own_choice], 0.0)[:, None]
-        more_gain = own_gains - np.where(has, own_gains[each, own_choice], 0.0)[:, None]
-        rows, columns = np.nonzero((more_gain > 0) & (more_cost <= left))
-        if not rows.size:
-            break
-        cost, gain = more_cost[rows, columns], more_gain[rows, columns]
-        ratio = np.where(cost > 0, gain / np.where(cost > 0, cost, 1.0), np.inf)
-        if ratio.size > _FILLS:  # sorting all would take longer than all the rest
-            least = np.partition(ratio, ratio.size - _FILLS)[ratio.size - _FILLS]
-            kept = np.flatnonzero(ratio >= least)
-            rows, columns, cost, ratio = rows[kept], columns[kept], cost[kept], ratio[kept]
-        best = np.argsort(-ratio, kind="stable")[:_FILLS]
-        raised: set[int] = set()
-        for row, column, more in zip(rows[best], columns[best], cost[best], strict=True):
-            if row not in raised and more <= left:
-                raised.add(row)
-                own_choice[row] = column
-                left -= more
     filled = choice.copy()
-    filled[own] = own_choice
-    return filled if _fits(_chosen(costs, filled), budget) else choice
+    spent, gained = _chosen(costs, choice), _chosen(gains, choice)
+    left = budget - float(spent.sum())
+    while (own := _worth_raising(costs - spent, gains - gained, left)).size:
+        raised = np.zeros(len(own), bool)
+        more_cost, more_gain = (costs[:, own] - spent[own]).T, (gains[:, own] - gained[own]).T
+        rows, columns = np.nonzero((more_gain > 0) & (more_cost <= left))
+        ratio = _per_dollar(more_gain[rows, columns], more_cost[rows, columns])
+        for i in np.argsort(-ratio, kind="stable").tolist():
+            row, column = rows[i], columns[i]
+            if not raised[row] and more_cost[row, column] <= left:
+                raised[row] = True
+                filled[own[row]] = column
+                left -= more_cost[row, column]
+        spent[own], gained[own] = (
+            _chosen(costs[:, own], filled[own]),
+            _chosen(gains[:, own], filled[own]),
+        )
+    return filled if _fits(spent, budget) else choice
+
+
+def _worth_raising(more_cost: Floats, more_gain: Floats, left: float) -> Ints:
+    """The contexts with the best further gains per dollar that fit, some thousand at most."""
+    best = np.zeros(more_cost.shape[1])
+    for cost, gain in zip(more_cost, more_gain, strict=True):
+        fits = (gain > 0) & (cost <= left)
+        np.maximum(best, np.where(fits, _per_dollar(gain, cost), 0.0), out=best)
+    found = np.flatnonzero(best > 0)
+    if found.size > _FILLS:
+        least = np.partition(best[found], found.size - _FILLS)[found.size - _FILLS]
+        found = found[best[found] >= least][: 2 * _FILLS]
+    return found
+
+
+def _per_dollar(gain: Floats, cost: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(cost > 0, gain / cost, np.inf))
 
 
 def _cored(costs: Floats, gains: Floats, choice: Ints, price: float, budget: float) -> Ints:
