@@ -256,7 +256,7 @@ def _filled(costs: Floats, gains: Floats, choice: Ints, budget: float) -> Ints:
             if not raised[row] and more_cost[row, column] <= left:
                 raised[row] = True
                 filled[own[row]] = column
-                left -= more_cost[row, column]
+                left -= float(more_cost[row, column])
         spent[own], gained[own] = (
             _chosen(costs[:, own], filled[own]),
             _chosen(gains[:, own], filled[own]),
