@@ -292,3 +292,43 @@ def test_a_plan_says_why() -> None:
 
 def test_free_sleep_is_bought_at_once() -> None:
     assert plan(0, 1.0, break_even=0.0, trust=0.5).buy
+
+
+@settings(deadline=None)
+@given(quality=shares, cost=usd, low=st.floats(0.1, 5), more=st.floats(0, 5))
+def test_the_scarcer_money_is_the_less_a_cost_is_worth(
+    quality: float, cost: float, low: float, more: float
+) -> None:
+    def at(multiplier: float) -> float:
+        wanted = Preferences(cost_multiplier=multiplier)
+        return utility(quality, cost_usd=cost, latency_ms=100.0, preferences=wanted)
+
+    assert at(low + more) <= at(low)
+    assert at(low) - at(low + more) == pytest.approx(more * cost, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(
+    floor=shares,
+    found=st.dictionaries(st.sampled_from(NAMES), st.tuples(shares, usd), min_size=1),
+)
+def test_a_floor_takes_the_cheapest_that_holds_it(
+    floor: float, found: dict[str, tuple[float, float]]
+) -> None:
+    wanted = Preferences.with_floor(floor, latency_usd_per_s=0.0, exploration=0.0)
+    predicted = [
+        Candidate(
+            strategy=name,
+            quality=quality,
+            cost_usd=cost,
+            utility=utility(quality, cost_usd=cost, latency_ms=1.0, preferences=wanted),
+        )
+        for name, (quality, cost) in found.items()
+    ]
+    quality, cost = found[chosen(predicted, wanted)]
+    holding = [own for own in found.values() if own[0] >= floor]
+    if holding:
+        assert quality >= floor
+        assert cost == min(own[1] for own in holding)
+    else:
+        assert quality == max(own[0] for own in found.values())

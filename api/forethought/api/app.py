@@ -15,6 +15,7 @@ from forethought.api.memory import settle
 from forethought.api.metrics import Metrics
 from forethought.api.requests import request_identity
 from forethought.api.routes import (
+    budget,
     chat,
     contexts,
     decisions,
@@ -41,6 +42,7 @@ _ROUTES = (
     contexts,
     feedback,
     decisions,
+    budget,
     health,
     metrics_route,
 )

@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from forethought.models.errors import ForethoughtError
 from forethought.router.dialects.faults import anthropic_error
-from forethought.router.errors import InvalidRequest, openai_error
+from forethought.router.errors import BudgetSpent, InvalidRequest, openai_error
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ def _shaped(
 async def _forethought_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ForethoughtError)  # noqa: S101 - registered for this type
     headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else None
+    if isinstance(error, BudgetSpent):
+        headers = {"x-should-retry": "false"}  # the SDKs would ask again and again
     return _shaped(request.scope, openai_error(error), error.http_status, headers)
 
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from forethought.router.budget import Budget
 from forethought.router.log import LogWriter
 from forethought.router.records import Decision, LearnedContext, Outcome
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+_BUDGET = {
+    "budget_usd": ("budget_usd", "Budget of a period"),
+    "spent_usd": ("budget_spent_usd", "Spent of the budget in this period"),
+    "sleep_usd": ("budget_sleep_usd", "Of it on sleep"),
+    "reserved_usd": ("budget_reserved_usd", "Held back for requests under way"),
+    "multiplier": ("budget_multiplier", "Dollars of worth that a dollar spent has to bring"),
+    "refused": ("budget_refused", "Requests refused since the start"),
+}
+"""Gauges by the fields of ``BudgetStatus``."""
+
 _OVERHEAD_SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.03, 0.1, 1.0)
 
 
@@ -66,6 +79,16 @@ class Metrics:
         lost.set_function(lambda: writer.stats.failed)
         queued = Gauge("forethought_log_queued", "Records waiting", registry=self.registry)
         queued.set_function(lambda: writer.stats.queued)
+
+    def watch_budget(self, budget: Budget) -> None:
+        """Show how the period's budget stands."""
+
+        def shown(field: str) -> Callable[[], float]:
+            return lambda: float(getattr(budget.status, field))
+
+        for field, (name, what) in _BUDGET.items():
+            gauge = Gauge(f"forethought_{name}", what, registry=self.registry)
+            gauge.set_function(shown(field))
 
     def answered(self, route: str, status: int, strategy: str) -> None:
         self._requests.labels(route, str(status), strategy).inc()

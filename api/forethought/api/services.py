@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,10 +19,12 @@ import httpx2
 from forethought.api.metrics import Metrics
 from forethought.api.policy import PolicyWatcher
 from forethought.api.settings import Settings
+from forethought.api.spending import asked_within, open_budget, while_affordable
 from forethought.api.upstreams import model_alias, upstream_of
 from forethought.models.embedding import Embedder, HashEmbedder, WordLlamaEmbedder
 from forethought.models.errors import ForethoughtError
 from forethought.models.features import FeatureExtractor
+from forethought.router.budget import Budget
 from forethought.router.decision import Decider
 from forethought.router.dialects.thinking import least_thinking
 from forethought.router.errors import ConfigError, UpstreamError
@@ -65,6 +68,7 @@ class Services:
     gateway: Gateway
     planner: SleepPlanner | None
     sleeper: Sleeper | None
+    budget: Budget | None = None
 
     async def blocking(self, call: Callable[[], T]) -> T:
         """Run a call that reads the store, or queues sleep, in a thread."""
@@ -118,7 +122,21 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
         await starting
         serving = await _serving(settings, upstream)
         contexts = KnownContexts(reader, executor)
-        sleeper = _sleeper(settings, upstream, serving, reader, writer, prices, metrics, contexts)
+        budget = await asyncio.to_thread(
+            partial(
+                open_budget,
+                settings,
+                serving=serving,
+                prices=prices,
+                decider=decider,
+                reader=reader,
+            )
+        )
+        if budget is not None:
+            metrics.watch_budget(budget)
+        sleeper = _sleeper(
+            settings, upstream, serving, reader, writer, prices, metrics, contexts, budget
+        )
         planner = background = None
         if sleeper is not None and serving.model is not None:
             await asyncio.to_thread(sleeper.start)
@@ -154,7 +172,8 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             prices=prices,
             serving=serving,
             observer=metrics,
-            after_reply=None if background is None else background.consider,
+            after_reply=None if background is None else while_affordable(background, budget),
+            budget=budget,
         )
         yield Services(
             settings=settings,
@@ -172,6 +191,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             gateway=gateway,
             planner=planner,
             sleeper=sleeper,
+            budget=budget,
         )
 
 
@@ -212,6 +232,7 @@ def _sleeper(
     prices: PriceTable,
     metrics: Metrics,
     contexts: KnownContexts,
+    budget: Budget | None,
 ) -> Sleeper | None:
     if settings.sleep == "off":
         return None
@@ -225,8 +246,13 @@ def _sleeper(
         with contextlib.suppress(RuntimeError):  # the loop was closed: the store has it
             loop.call_soon_threadsafe(contexts.learned, learned)
 
+    prices_at = partial(prices.lookup, serving.model, serving.provider_url)
+
     def ask(body: Mapping[str, Any]) -> Future[UpstreamReply]:
-        return asyncio.run_coroutine_threadsafe(_whole(upstream, body), loop)
+        if budget is None:
+            return asyncio.run_coroutine_threadsafe(_whole(upstream, body), loop)
+        asked = asked_within(budget, upstream, body, prices_at)
+        return asyncio.run_coroutine_threadsafe(asked, loop)
 
     return Sleeper(
         settings=SleepSettings(

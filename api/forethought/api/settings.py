@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,7 +23,9 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -33,7 +35,9 @@ from pydantic_settings import (
 )
 
 from forethought.router.allocation import Preferences
+from forethought.router.budget import RESERVE_TOKENS
 from forethought.router.errors import ConfigError
+from forethought.router.pacing import DAY_S
 from forethought.router.pricing import Prices
 from forethought.router.records import SleepLevel
 from forethought.router.tiers import LEVELS
@@ -43,6 +47,12 @@ DEFAULT_MODEL = "qwen2.5-coder-1.5b"
 
 MAX_LEVEL: Final = 10
 """Of a sleep level's drafts and rounds: the most that the paper and bench/recorded tried."""
+
+Mode = Literal["value_usd", "quality_floor", "budget_usd"]
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+"""What can configure a policy; exactly one of them does."""
+
+TWO_MODES: Final = "two_modes"
 
 _OPENAIS_OWN: Final = re.compile(r"https?://api\.openai\.com(?:[:/]|$)", re.IGNORECASE)
 _ANTHROPICS_OWN: Final = re.compile(r"https?://api\.anthropic\.com(?:[:/]|$)", re.IGNORECASE)
@@ -114,10 +124,22 @@ class Settings(BaseSettings):
     n_ctx: int = Field(default=16_384, ge=512)
     threads: PositiveInt | None = None
 
-    value_usd: NonNegativeFloat = 0.002
+    value_usd: NonNegativeFloat | None = None
+    """Worth of a right answer. The default where neither this, quality_floor nor budget_usd is
+    given: ``Preferences.value_usd``."""
+    quality_floor: float | None = Field(default=None, ge=0, le=1)
+    """The cheapest strategy that holds it is taken."""
+    budget_usd: PositiveFloat | None = None
+    """Of a period: the best answers that fit."""
+    budget_period_s: PositiveFloat = DAY_S
+    budget_hard: bool = True
+    """Refuse what could exceed the budget; else it is only aimed at."""
+    budget_reserve_tokens: PositiveInt = RESERVE_TOKENS
+    """Taken to be the longest answer of a request that sets no limit."""
     latency_usd_per_s: NonNegativeFloat = 0.00002
-    quality_margin: float = Field(default=0.02, ge=0, le=1)
-    quality_floor: float = Field(default=0.0, ge=0, le=1)
+    quality_margin: float | None = Field(default=None, ge=0, le=1)
+    """None: that of ``Preferences`` where a value is given; no bound under a budget, which the
+    cheaper strategies have to be able to hold."""
     exploration: float = Field(default=0.05, ge=0, le=1)
     trust: float = Field(default=0.5, gt=0, le=1)
     seed: int | None = None
@@ -168,6 +190,15 @@ class Settings(BaseSettings):
                 raise ValueError(message)
         return names
 
+    @model_validator(mode="after")
+    def _one_mode(self) -> Self:
+        given = [name for name in MODES if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise PydanticCustomError(
+                TWO_MODES, "{given} exclude each other", {"given": " and ".join(given)}
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -215,14 +246,29 @@ class Settings(BaseSettings):
         return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
     @property
+    def mode(self) -> Mode:
+        """Which of the three settings configures the policy."""
+        for name in MODES:
+            if getattr(self, name) is not None:
+                return name
+        return "value_usd"
+
+    @property
     def preferences(self) -> Preferences:
+        common = {
+            "latency_usd_per_s": self.latency_usd_per_s,
+            "exploration": self.exploration,
+            "trust": self.trust,
+        }
+        if self.quality_floor is not None:
+            return Preferences.with_floor(self.quality_floor, **common)
+        default = Preferences()
+        margin = default.quality_margin if self.budget_usd is None else 1.0
         return Preferences(
-            value_usd=self.value_usd,
-            latency_usd_per_s=self.latency_usd_per_s,
-            quality_margin=self.quality_margin,
-            quality_floor=self.quality_floor,
-            exploration=self.exploration,
-            trust=self.trust,
+            # Under a budget only its ratio to the price of a wait counts.
+            value_usd=default.value_usd if self.value_usd is None else self.value_usd,
+            quality_margin=margin if self.quality_margin is None else self.quality_margin,
+            **common,
         )
 
     @property
@@ -303,6 +349,13 @@ def _invalid(
     given: Mapping[str, Any],
 ) -> ConfigError:
     first = error.errors(include_input=False, include_url=False)[0]
+    if first["type"] == TWO_MODES:
+        named = str(first.get("ctx", {}).get("given"))
+        return ConfigError(
+            f"The settings {named} exclude each other: one of them configures the policy.",
+            param=named.replace(" and ", ", "),
+            remedy="Keep one of them.",
+        )
     # Below a table of secrets even a key is one.
     place = first["loc"][:1] if first["loc"][:1] == ("api_keys",) else first["loc"]
     field = ".".join(map(str, place)) or "settings"

@@ -1,9 +1,12 @@
 """How compute is allocated: the utility of an answer, and when sleep pays.
 
-Per query: ``U = v * quality - cost - latency price``, the best strategy among those whose
+Per query: ``U = v * quality - m * cost - latency price``, the best strategy among those whose
 predicted quality is not below that of ``direct`` by more than a margin, explored with known
-propensities. Per context: buying sleep is the ski-rental problem, solved with the
-learning-augmented rule of Purohit, Svitkina and Kumar (NeurIPS 2018, algorithm 2).
+propensities. One of three modes sets the numbers (``docs/budgets.md``): a worth ``v`` of a right
+answer with ``m = 1``; a quality floor, where ``v = 0`` and the cheapest that holds it is taken; a
+budget, where ``m`` is its shadow price (``pacing``). Per context: buying sleep is the ski-rental
+problem, solved with the learning-augmented rule of Purohit, Svitkina and Kumar (NeurIPS 2018,
+algorithm 2).
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ class Preferences:
     ``quality_margin``: how far below ``direct`` the predicted quality may be.
     ``quality_floor``: an absolute lower bound beside it. ``exploration``: probability of
     choosing uniformly among the admissible strategies. ``trust`` in (0, 1]: the ski-rental
-    lambda; the smaller, the more the demand forecast is believed.
+    lambda; the smaller, the more the demand forecast is believed. ``cost_multiplier``: how many
+    dollars of worth a dollar spent has to bring, 1 unless a budget says otherwise; above 0.
     """
 
     value_usd: float = 0.002
@@ -36,6 +40,15 @@ class Preferences:
     quality_floor: float = 0.0
     exploration: float = 0.05
     trust: float = 0.5
+    cost_multiplier: float = 1.0
+
+    @classmethod
+    def with_floor(cls, quality_floor: float, **others: float) -> Preferences:
+        """Preferences for the cheapest strategy that holds ``quality_floor``, its wait priced in.
+
+        ``direct`` sets no bound beside it: one that holds the floor may be worse than ``direct``.
+        """
+        return cls(value_usd=0.0, quality_floor=quality_floor, quality_margin=1.0, **others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +72,10 @@ class SleepPlan:
 def utility(
     quality: float, *, cost_usd: float | None, latency_ms: float, preferences: Preferences
 ) -> float:
-    """``v * quality - cost - latency price`` in USD; an unknown cost is left out."""
+    """``v * quality - m * cost - latency price`` in USD; an unknown cost is left out."""
     return (
         preferences.value_usd * quality
-        - (cost_usd or 0.0)
+        - preferences.cost_multiplier * (cost_usd or 0.0)
         - preferences.latency_usd_per_s * latency_ms / 1000.0
     )
 

@@ -88,7 +88,11 @@ def target_probabilities(
     )
     before = {c.strategy: c for c in decision.candidates}
     with_input = [
-        replace(c, utility=c.utility - _input_cost(before[c.strategy], prices))
+        replace(
+            c,
+            utility=c.utility
+            - preferences.cost_multiplier * _input_cost(before[c.strategy], prices),
+        )
         if c.utility is not None
         else c
         for c in repriced

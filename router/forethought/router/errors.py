@@ -6,6 +6,7 @@ ForethoughtError (forethought.models.errors)
 ├── Unauthorized           401  no or an unknown API key
 ├── NotFound               404  an unknown context or decision
 │   └── ModelNotFound      404  an unknown model
+├── BudgetSpent            429  the period's budget does not pay for the request
 ├── UpstreamError          502  the upstream could not be reached or broke off
 │   └── UpstreamTimeout    504  the upstream did not answer in time
 ├── ConfigError                 a setting or a config file cannot be used
@@ -54,6 +55,14 @@ class ModelNotFound(NotFound):
     """The upstream serves no model of this name."""
 
     code = "model_not_found"
+
+
+class BudgetSpent(ForethoughtError):
+    """What is left of the period's budget does not pay for the request; asking again is no help."""
+
+    code = "budget_spent"
+    http_status = 429
+    type = "insufficient_quota"
 
 
 class UpstreamError(ForethoughtError):

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Protocol
 
+from forethought.router.budget import Budget, ceiling_usd, most_calls
 from forethought.router.calls import Calls, with_usage
 from forethought.router.errors import StoreError, UpstreamError
 from forethought.router.incoming import ChatRequest
@@ -73,6 +74,7 @@ class Gateway:
         serving: What is served.
         observer: Is told of decisions, outcomes and failures.
         after_reply: Called with the context after each answer; plans sleep, off the path.
+        budget: What may be spent; None where that is no matter.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Gateway:
         serving: Serving,
         observer: Observer,
         after_reply: Callable[[Known | None], None] | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._upstream = upstream
         self._turns = turns
@@ -95,11 +98,24 @@ class Gateway:
         self._serving = serving
         self._observer = observer
         self._after_reply = after_reply
+        self._budget = budget
 
     async def decide(self, request: ChatRequest) -> Turn:
-        """Choose how to answer; the decision is durable when this returns."""
+        """Choose how to answer; the decision is durable when this returns.
+
+        Raises:
+            BudgetSpent: What is left of the budget does not pay for the answer.
+        """
+        if self._budget is not None and self._budget.is_spent():
+            self._budget.arrived()
+            self._budget.check()
         turn = await self._turns.make(request)
-        turn.logged = await self._write("decision", turn.decision)
+        self._admit(turn)
+        try:
+            turn.logged = await self._write("decision", turn.decision)
+        except BaseException:
+            self._release(turn)
+            raise
         self._observer.decided(turn.decision)
         return turn
 
@@ -288,6 +304,7 @@ class Gateway:
 
     async def _finish(self, turn: Turn, outcome: Outcome) -> None:
         turn.finished = True
+        self._settle(outcome)
         if outcome.status == "ok":
             self._count_query(turn)
         # A decision that could not be logged before has its last chance with its outcome.
@@ -302,9 +319,34 @@ class Gateway:
         if turn.finished:
             return
         turn.finished = True
+        self._settle(outcome)
         self._count_query(turn)
         self._writer.post(*((outcome,) if turn.logged else (turn.decision, outcome)))
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
+
+    def _admit(self, turn: Turn) -> None:
+        """Count the query, and hold back the dearest it can cost where a hard cap asks for it."""
+        budget, decision = self._budget, turn.decision
+        if budget is None:
+            return
+        budget.arrived()
+        if not budget.hard:
+            return
+        tier = turn.body.get("service_tier")
+        prices = self._prices.lookup(
+            decision.model, self._serving.provider_url, tier if isinstance(tier, str) else None
+        )
+        calls = most_calls(decision.strategy)
+        most = ceiling_usd(turn.body, prices, reserve_tokens=budget.reserve_tokens, calls=calls)
+        budget.reserve(decision.id, most)
+
+    def _release(self, turn: Turn) -> None:
+        if self._budget is not None:
+            self._budget.release(turn.decision.id)
+
+    def _settle(self, outcome: Outcome) -> None:
+        if self._budget is not None:
+            self._budget.settle(outcome)
 
     def _count_query(self, turn: Turn) -> None:
         known = turn.known

@@ -156,3 +156,21 @@ def test_a_deleted_contexts_decisions_stay_for_training(
     assert (logged.decision.context_id, logged.decision.query) == (None, "")
     assert logged.decision.features == make_decision().features
     assert logged.quality == 1.0
+
+
+def test_what_was_spent_is_read_with_its_times(writer: LogWriter, reader: LogReader) -> None:
+    writer.write_sync(
+        make_context(),
+        *(make_decision(n, created_at=100.0 + n) for n in range(4)),
+        make_outcome(1, cost_usd=0.25, finished_at=105.0),
+        make_outcome(2, cost_usd=None, finished_at=106.0),
+        make_learned(0, created_at=99.0, cost_usd=1.0),
+        make_learned(1, created_at=110.0, cost_usd=0.5),
+        make_learned(2, created_at=111.0, cost_usd=None),
+    )
+    assert sorted(reader.spending(101.0), key=lambda found: found[0]) == [
+        (101.0, 105.0, 0.25),
+        (102.0, 106.0, None),
+        (103.0, None, None),
+    ]
+    assert reader.sleep_spending(100.0) == [(110.0, 0.5)]

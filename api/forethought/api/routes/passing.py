@@ -43,7 +43,14 @@ async def _passed(request: Request, services: Services, path: str) -> Response:
 
 
 def with_model(body: dict[str, Any], services: Services) -> dict[str, Any]:
-    """The body with the upstream's name of its model."""
+    """The body with the upstream's name of its model.
+
+    Raises:
+        BudgetSpent: Nothing is left of the budget. What passes on is not counted: its cost is known
+            to the upstream only.
+    """
+    if services.budget is not None:
+        services.budget.check()
     name = body.get("model")
     if not isinstance(name, str) or not name:
         raise InvalidRequest(

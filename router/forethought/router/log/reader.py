@@ -138,6 +138,24 @@ class LogReader:
                 and_(decisions.c.created_at == last.created_at, decisions.c.id > last.id),
             )
 
+    def spending(self, since: float) -> list[tuple[float, float | None, float | None]]:
+        """When each query since ``since`` was asked, when it was answered, what it cost (USD)."""
+        query = (
+            select(decisions.c.created_at, outcomes.c.finished_at, outcomes.c.cost_usd)
+            .outerjoin_from(decisions, outcomes)
+            .where(decisions.c.created_at >= since)
+        )
+        with self._store.reading() as connection:
+            return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+    def sleep_spending(self, since: float) -> list[tuple[float, float]]:
+        """When each sleep since ``since`` ended, and what it cost (USD), where that is known."""
+        query = select(learned_contexts.c.created_at, learned_contexts.c.cost_usd).where(
+            learned_contexts.c.created_at >= since, learned_contexts.c.cost_usd.is_not(None)
+        )
+        with self._store.reading() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query)]
+
     def query_counts(self, tenant: str | None = None) -> list[int]:
         """How many queries each context has had, contexts without any left out."""
         query = select(contexts.c.n_queries).where(contexts.c.n_queries > 0)

@@ -197,7 +197,10 @@ class SleepPlanner:
         typical: Typical,
         context_tokens: int,
     ) -> float:
-        """How much better in utility a query is answered with such a learned context."""
+        """How much better a query is answered with such a learned context, in dollars spent.
+
+        The sleep's cost is in dollars too: both stand under the same multiplier.
+        """
         preferences = self._decider.preferences
         admissible: dict[str, str | None] = dict.fromkeys(STRATEGIES)
         asleep = {**features, **typical.features()}
@@ -213,7 +216,8 @@ class SleepPlanner:
         right = min(1.0, max(0.0, predictability + typical.quality_gain))
         otherwise = self._best(rest)
         taken = max(otherwise, _with_quality(low, right, self._decider).utility or 0.0)
-        return chance * taken + (1.0 - chance) * otherwise - self._best(awake)
+        better = chance * taken + (1.0 - chance) * otherwise - self._best(awake)
+        return better / preferences.cost_multiplier
 
     def _best(self, candidates: Sequence[Candidate]) -> float:
         held = acceptable(candidates, self._decider.preferences)
