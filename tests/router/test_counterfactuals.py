@@ -16,7 +16,8 @@ from forethought.router.counterfactuals import Change, Lever, changes_for, consi
 from forethought.router.records import Candidate
 
 NAMES = ("direct", "effort:low", "effort:high", "learned:low", "learned:high")
-PREFERRED = ("value_usd", "latency_usd_per_s", "quality_margin", "quality_floor")
+PREFERRED = ("value_usd", "latency_usd_per_s", "quality_margin", "quality_floor",
+             "cost_multiplier")  # fmt: skip
 
 
 def candidate(name: str, quality: float, cost: float | None, latency_ms: float) -> Candidate:
@@ -77,6 +78,7 @@ preference_sets = st.builds(
     latency_usd_per_s=st.just(0.0) | st.floats(1e-6, 0.0005),
     quality_margin=st.floats(0, 0.3),
     quality_floor=st.floats(0, 0.9),
+    cost_multiplier=st.just(1.0) | st.floats(0.1, 10),
 )
 
 
@@ -103,6 +105,7 @@ GRIDS: dict[Lever, list[float]] = {
     "latency_usd_per_s": [n / 50_000 for n in range(101)],
     "quality_margin": [n / 100 for n in range(101)],
     "quality_floor": [n / 100 for n in range(101)],
+    "cost_multiplier": [n / 20 for n in range(1, 401)],
 }
 
 
@@ -119,6 +122,8 @@ def test_no_nearer_value_flips_the_choice(
         holder = next(c for c in candidates if c.strategy == name)
     was = getattr(holder, lever)
     assume(was is not None)
+    # Without a budget there is no multiplier to speak of.
+    assume(lever != "cost_multiplier" or was != 1.0)
     flipping = [
         value
         for value in GRIDS[lever]
