@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +13,18 @@ from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor, HistoryFacts, RequestFacts
 from forethought.router.allocation import Preferences
 from forethought.router.decision import Decider
+from forethought.router.log import LogReader
 from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import Context, LearnedContext, Note, SleepLevel, Usage
 from forethought.router.sleep.planner import SleepPlanner
-from forethought.router.sleep.typical import road_of, usage_of
+from forethought.router.sleep.typical import Typical, road_of, usage_of
+from forethought.router.sleep.workflow import Sleeper
+from tests.fake_upstream import FakeUpstreamServer
+from tests.router.log.factories import make_context
+from tests.router.sleeping import DRAFT, TEXT, running_sleeper
 
 PENS = "Tom has 3 boxes with 8 pens each. He gives 5 pens away. Pens cost $2 each. " * 2
+CHEAPEST = Preferences(value_usd=0.0, latency_usd_per_s=0.0)
 STORY = "Once upon a time a fox lived in a wood and was friends with a hare. " * 5
 
 
@@ -31,20 +39,26 @@ def features(extractor: FeatureExtractor) -> dict[str, float]:
     return extractor.decision(context, "How many?", None, HistoryFacts(), RequestFacts())
 
 
-def planner(extractor: FeatureExtractor, **more: object) -> SleepPlanner:
+def planner(
+    extractor: FeatureExtractor,
+    *,
+    reader: LogReader | None = None,
+    sleeper: Sleeper | None = None,
+    tier_waits_s: Mapping[str, float] | None = None,
+) -> SleepPlanner:
     prices = PriceTable({"m": Prices(input=0.25, cached_input=0.025, output=1.0)})
     return SleepPlanner(
         decider=Decider(
             extractor=extractor,
             bundle=PolicyBundle.load(pretrained_dir()),
             prices=prices,
-            preferences=Preferences(value_usd=0.0, latency_usd_per_s=0.0),
+            preferences=CHEAPEST,
         ),
-        reader=None,  # type: ignore[arg-type]  # plans read no store
-        sleeper=None,
+        reader=reader,  # type: ignore[arg-type]  # plans read no store
+        sleeper=sleeper,
         prices=prices,
         model="m",
-        **more,  # type: ignore[arg-type]
+        tier_waits_s=tier_waits_s,
     )
 
 
@@ -83,10 +97,11 @@ def test_only_the_standard_tier_is_there_until_others_are_named(
     assert planner(extractor).plan(busy, features).tier == "standard"
     with_flex = planner(extractor, tier_waits_s={"flex": 60.0})
     assert with_flex.plan(busy, features).tier in {"standard", "flex"}
-    cheap = planner(extractor, tier_waits_s={"flex": 0.0}).plan(busy, features)
-    dear = planner(extractor).plan(busy, features)
-    assert (cheap.tier, cheap.level) == ("flex", dear.level)
-    assert cheap.sleep_cost_usd == pytest.approx(0.5 * dear.sleep_cost_usd)
+    at_once = planner(extractor, tier_waits_s={"flex": 0.0}).plan(busy, features)
+    assert at_once.tier == "flex"
+    named = {o.level.name: o.cost_usd for o in planner(extractor).offers(busy, features)}
+    assert at_once.level is not None
+    assert at_once.sleep_cost_usd == pytest.approx(0.5 * named[at_once.level])
 
 
 def test_a_tier_without_a_price_is_left_out(
@@ -163,3 +178,36 @@ def test_a_level_is_found_by_its_name() -> None:
     for wrong in ("k0r1", "k3", "3r1", "k3r1x"):
         with pytest.raises(ValueError, match="such as k3r1"):
             SleepLevel.named(wrong)
+
+
+def test_more_sleep_follows_on_a_busy_context_once_the_first_is_done(
+    tmp_path: Path,
+    extractor: FeatureExtractor,
+    features: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What a policy thinks of levels is not what this is about: more notes save more.
+    monkeypatch.setattr(
+        SleepPlanner,
+        "_saving",
+        lambda *given: next(x for x in given if isinstance(x, Typical)).tokens,
+    )
+    with (
+        FakeUpstreamServer(answers={TEXT: DRAFT}) as fake,
+        running_sleeper(tmp_path, fake.base_url) as sleeping,
+    ):
+        own = planner(extractor, reader=sleeping.reader, sleeper=sleeping.sleeper)
+        known = replace(make_context(0, text=TEXT), n_queries=400)
+        sleeping.writer.write_sync(known)
+        sleeping.sleeper.enqueue(known, SleepLevel(drafts=1))
+        assert own.after_reply(known, features) is None  # one sleep at a time
+        assert sleeping.wait_until_ended(0) == "done"
+        made = own.after_reply(known, features)
+        assert made is not None
+        assert made.buy
+        assert sleeping.wait_until_ended(0) == "done"
+        assert (sleeping.learned(0).level, sleeping.learned(0).version) == (made.level, 2)
+        assert made.level == "k10r1"
+        after = own.after_reply(known, features)
+        assert after is not None
+        assert not after.buy

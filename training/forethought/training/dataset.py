@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -159,16 +159,17 @@ def from_log(decisions: Iterable[LoggedDecision], *, source: str = "log") -> Dat
     left_out: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     last_at: dict[str, float] = {}
-    gaps_s: list[float] = []
+    gaps_s: defaultdict[str, list[float]] = defaultdict(list)
     used: list[LoggedDecision] = []
     groups: list[str] = []
     for logged in decisions:
         decision = logged.decision
         if decision.context_id is not None:
             counts[decision.context_id] += 1
-            if decision.context_id in last_at and not is_held_out(decision.context_id):
+            if decision.context_id in last_at:
                 # Several processes' clocks: a query may be logged as before the one before.
-                gaps_s.append(max(0.0, decision.created_at - last_at[decision.context_id]))
+                gap_s = max(0.0, decision.created_at - last_at[decision.context_id])
+                gaps_s[decision.context_id].append(gap_s)
             last_at[decision.context_id] = decision.created_at
         why = _unusable(logged)
         if why is not None:
@@ -202,7 +203,7 @@ def from_log(decisions: Iterable[LoggedDecision], *, source: str = "log") -> Dat
         demand=Demand(
             counts=tuple(counts[context] for context in to_fit),
             idle_s=tuple(max(0.0, end - last_at[context]) for context in to_fit),
-            gaps_s=tuple(gaps_s),
+            gaps_s=tuple(gap for context in to_fit for gap in gaps_s[context]),
         ),
         left_out=dict(left_out),
     )
