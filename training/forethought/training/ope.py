@@ -4,7 +4,8 @@ Notation: n logged decisions, k strategies (actions). Decision i was answered by
 ``a_i``, drawn with the logged propensity ``p_i(a)``, and earned ``r_i``. The target policy
 would have drawn it with ``t_i(a)``; the weight is ``w_i = t_i(a_i) / p_i(a_i)``.
 
-Every function but ``importance_weights`` and ``snips`` is linear in ``target``: give it the
+``forethought.training.estimators`` has these and more as classes with ``fit``. Every function
+here but ``importance_weights`` and ``snips`` is linear in ``target``: give it the
 difference of two policies to estimate the difference of their values from the same rows, which
 varies far less than the two apart.
 
@@ -84,7 +85,7 @@ def ips_terms(reward: ArrayLike, weights: ArrayLike) -> Floats:
         reward: What each decision earned, shape (n,).
         weights: Of ``importance_weights``, shape (n,).
     """
-    return _column("reward", reward, weights) * np.asarray(weights, np.float64)
+    return column("reward", reward, weights) * np.asarray(weights, np.float64)
 
 
 def clipped_ips_terms(reward: ArrayLike, weights: ArrayLike, *, clip: float) -> Floats:
@@ -99,7 +100,7 @@ def clipped_ips_terms(reward: ArrayLike, weights: ArrayLike, *, clip: float) -> 
         message = f"clip must be above 0, not {clip:g}"
         raise ValueError(message)
     w = np.asarray(weights, np.float64)
-    return _column("reward", reward, weights) * np.clip(w, -clip, clip)
+    return column("reward", reward, weights) * np.clip(w, -clip, clip)
 
 
 def snips(reward: ArrayLike, weights: ArrayLike) -> float:
@@ -109,7 +110,7 @@ def snips(reward: ArrayLike, weights: ArrayLike) -> float:
         reward: What each decision earned, shape (n,).
         weights: Of ``importance_weights`` for one policy, shape (n,), not all 0.
     """
-    r, w = _column("reward", reward, weights), np.asarray(weights, np.float64)
+    r, w = column("reward", reward, weights), np.asarray(weights, np.float64)
     if not w.sum() > 0:
         message = "the weights must not all be 0: no logged action is one of the policy's"
         raise ValueError(message)
@@ -139,7 +140,7 @@ def dr_terms(
     q = np.asarray(predicted, np.float64)
     _same_shape(p, q)
     w = importance_weights(action, p, t)
-    residual = _column("reward", reward, w) - q[np.arange(len(p)), _actions(action, p)]
+    residual = column("reward", reward, w) - q[np.arange(len(p)), _actions(action, p)]
     return np.asarray((t * q).sum(axis=1) + w * residual)
 
 
@@ -210,7 +211,41 @@ def _actions(action: ArrayLike, propensities: Floats) -> Codes:
     return a
 
 
-def _column(name: str, values: ArrayLike, like: ArrayLike) -> Floats:
+def taken_propensity(
+    action: ArrayLike, propensity: ArrayLike, shape: tuple[int, ...]
+) -> tuple[Codes, Floats]:
+    """The actions, and the logged probability of each, both of shape (n,).
+
+    Args:
+        action: Index of the action taken, shape (n,).
+        propensity: Of the action taken, shape (n,), or of every action, shape (n, k).
+        shape: (n, k), of the target policy's probabilities.
+
+    Raises:
+        ValueError: Shapes that disagree, an action outside 0..k-1, or a propensity outside
+            (0, 1].
+    """
+    a, p = np.asarray(action, np.intp), np.asarray(propensity)
+    if len(shape) != 2 or a.shape != shape[:1]:
+        message = f"action has shape {a.shape}, the target {shape}: not (n,) and (n, k)"
+        raise ValueError(message)
+    if len(a) and not (a.min() >= 0 and a.max() < shape[1]):
+        message = f"actions must be in 0..{shape[1] - 1}, not {int(a.min())}..{int(a.max())}"
+        raise ValueError(message)
+    if p.shape not in {a.shape, shape}:
+        message = f"propensity has shape {p.shape}, neither {a.shape} nor {shape}"
+        raise ValueError(message)
+    taken = np.asarray(p[np.arange(len(a)), a] if p.ndim == 2 else p, np.float64)
+    outside = ~((taken > 0) & (taken <= 1 + _ROUNDING))
+    if np.any(outside):
+        row = int(np.argmax(outside))
+        message = f"row {row}: the propensity of the action taken is {taken[row]:g}, not in (0, 1]"
+        raise ValueError(message)
+    return a, taken
+
+
+def column(name: str, values: ArrayLike, like: ArrayLike) -> Floats:
+    """A reward or the like as floats of the shape of ``like``; ValueError where it has NaN."""
     array, shape = np.asarray(values, np.float64), np.asarray(like).shape
     if array.shape != shape:
         message = f"{name} has shape {array.shape}, not {shape}"
