@@ -35,7 +35,7 @@ def nothing_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def helpful_log() -> list[LoggedDecision]:
-    return make_log(110, seed=21)
+    return make_log(220, seed=21)
 
 
 def _write(log: Sequence[LoggedDecision], folder: Path = DATA) -> None:
@@ -66,7 +66,7 @@ def test_train_evaluate_rollback_promote_end_to_end(helpful_log: list[LoggedDeci
     assert figures["promoted"], trained.output
     assert figures["champion"] == "direct"
     assert f"Policy {version} serves now, instead of direct." in trained.stdout
-    assert "Promoted: at 95% confidence" in trained.stdout
+    assert "Promoted: at 97.5% confidence" in trained.stdout
     registry = Registry(DATA)
     assert registry.champion() == version
 
@@ -77,7 +77,7 @@ def test_train_evaluate_rollback_promote_end_to_end(helpful_log: list[LoggedDeci
     assert "ships with Forethought serves again" in _run("rollback").stdout
     assert registry.champion() is None
     worth = _run("evaluate")
-    assert "Worth promoting: at 95% confidence" in worth.stdout
+    assert "Worth promoting: at 97.5% confidence" in worth.stdout
     assert f"Policy {version} serves now" in _run("promote", version).stdout
     assert registry.champion() == version
 

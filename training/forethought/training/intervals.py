@@ -9,7 +9,7 @@ they are independent and the given bounds are true; it is much wider.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -46,6 +46,10 @@ class Interval:
     confidence: float
     n_rows: int
     n_clusters: int
+
+    def negated(self) -> Interval:
+        """Of the negative of what this is of."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low)
 
     def rows_until_above(self, threshold: float) -> int | None:
         """About how many rows it takes until ``low`` is above ``threshold``.
@@ -136,7 +140,7 @@ def empirical_bernstein(
     identically distributed.
     """
     found = clustered(terms, groups, low=low, high=high)
-    n_rows, n_clusters = int(found.sizes.sum()), len(found.sums)
+    n_rows, n_clusters = found.n_rows, len(found.sums)
     scale = n_clusters / n_rows
     sums, ends = scale * found.sums, (scale * found.low, scale * found.high)
     # Each context's mid-range is a constant: shifting by it leaves the common range smallest.
@@ -214,6 +218,21 @@ class Clusters:
     sizes: Floats
     low: Floats
     high: Floats
+    n_rows: int
+
+    def capped(self, max_rows: int) -> Clusters:
+        """The same where no cluster counts for more than ``max_rows`` rows."""
+        if max_rows < 1:
+            message = f"max_rows must be at least 1, not {max_rows}"
+            raise ValueError(message)
+        scale = np.minimum(1.0, max_rows / self.sizes)
+        return Clusters(
+            sums=self.sums * scale,
+            sizes=self.sizes * scale,
+            low=self.low * scale,
+            high=self.high * scale,
+            n_rows=self.n_rows,
+        )
 
 
 def clustered(terms: ArrayLike, groups: Groups, *, low: ArrayLike, high: ArrayLike) -> Clusters:
@@ -237,6 +256,7 @@ def clustered(terms: ArrayLike, groups: Groups, *, low: ArrayLike, high: ArrayLi
         sizes=np.bincount(codes).astype(np.float64),
         low=_sums(codes, lows),
         high=_sums(codes, highs),
+        n_rows=len(x),
     )
 
 

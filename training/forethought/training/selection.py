@@ -7,7 +7,7 @@ estimated. Both are heuristics for one log: intervals around a tuned estimate ar
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from forethought.training.estimators import OffPolicyEstimator, ReweightedDR, Sample
-from forethought.training.intervals import cluster_codes, standard_error
+from forethought.training.intervals import Groups, cluster_codes, standard_error
 from forethought.training.ope import Floats
 
 Rule = Literal["slope", "mse"]
@@ -93,7 +93,7 @@ class Tuned(OffPolicyEstimator):
         self.by = by
         self.grid = grid
 
-    def fit(self, sample: Sample, groups: Sequence[Hashable] | None = None) -> Self:
+    def fit(self, sample: Sample, groups: Groups | None = None) -> Self:
         """Choose and estimate. ``groups``: the context of each row, shape (n,)."""
         if self.by not in {"slope", "mse"}:
             message = f"by must be 'slope' or 'mse', not {self.by!r}"
