@@ -74,10 +74,10 @@ def betting(
 ) -> Interval:
     r"""Bounds on the mean of ``terms`` from one look at a sample of any size.
 
-    Contexts are taken in a random order. The stake on the c-th, with ``delta = (1 -
-    confidence) / 2`` at each end, and ``y_c`` and ``s_c^2`` the mean and the variance of
-    ``x - m n`` among the contexts before it, is the best for a narrow bound at C contexts, or, where the
-    mean is surely larger than such a bound needs, the best for growth:
+    Contexts are taken in a random order. With ``delta = (1 - confidence) / 2`` at each end, and
+    ``y_c`` and ``s_c^2`` the mean and the variance of ``x - m n`` among the contexts before the
+    c-th, the stake on it is the best for a narrow bound at C contexts, or, where the mean is
+    surely larger than such a bound needs, the best for growth:
 
         lambda_c = min(max(sqrt(2 ln(1 / delta) / (C s_c^2)), g_c / (s_c^2 + g_c^2)),
                        0.9 / largest possible loss),     g_c = y_c - 2 s_c / sqrt(c)

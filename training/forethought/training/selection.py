@@ -21,8 +21,8 @@ from forethought.training.ope import Floats
 
 Rule = Literal["slope", "mse"]
 
-_DEVIATIONS: Final = 1.96
-"""Standard errors in SLOPE's CNF: 95%, two-sided, for a large sample."""
+_DEVIATIONS: Final = 1.0
+"""Standard errors in SLOPE's CNF, which it doubles: together an interval of about 95%."""
 
 
 def slope(values: ArrayLike, widths: ArrayLike) -> int:
