@@ -109,6 +109,38 @@ def betting(
     return _interval(found, bound, mean_range, BETTING, confidence)
 
 
+def betting_evidence(
+    terms: ArrayLike,
+    groups: Groups,
+    *,
+    low: ArrayLike,
+    high: ArrayLike,
+    level: float,
+    mean: float = 0.0,
+    max_rows: int | None = None,
+    seed: int = 0,
+) -> float:
+    r"""The natural log of the wealth that ``betting`` wins against "the mean is ``mean`` or less".
+
+    If that is true, the chance of ``ln(1 / level)`` or more is at most ``level``: one test, for a
+    thirtieth of the time of an interval.
+
+    Args:
+        terms: Shape (n,), such as ``dr_terms``.
+        groups: The context of each row, shape (n,).
+        low: The least each term can be, shape (n,) or a number: known before the draw.
+        high: The greatest, likewise.
+        level: For which the stakes are best; above 0 and below 1.
+        mean: What is doubted.
+        max_rows: As of ``betting``.
+        seed: Of the order.
+    """
+    found = clustered(terms, groups, low=low, high=high)
+    found = found if max_rows is None else found.capped(max_rows)
+    order = np.random.default_rng(seed).permutation(len(found.sums))
+    return _plug_in(_sides(found, None)[0], order, level)(mean)
+
+
 def betting_sequence(
     terms: ArrayLike,
     groups: Groups,
@@ -211,6 +243,20 @@ def _interval(
     method: str,
     confidence: float,
 ) -> Interval:
+    below, above = _sides(found, mean_range)
+    return Interval(
+        value=float(found.sums.sum() / found.sizes.sum()),
+        low=lower_bound(below),
+        high=-lower_bound(above),
+        method=method,
+        confidence=confidence,
+        n_rows=found.n_rows,
+        n_clusters=len(found.sums),
+    )
+
+
+def _sides(found: Clusters, mean_range: tuple[float, float] | None) -> tuple[_Side, _Side]:
+    """As seen from below, and from above with all signs changed."""
     n_rows = float(found.sizes.sum())
     floor = max(-np.inf if mean_range is None else mean_range[0], found.low.sum() / n_rows)
     ceiling = min(np.inf if mean_range is None else mean_range[1], found.high.sum() / n_rows)
@@ -231,15 +277,7 @@ def _interval(
         floor=-ceiling,
         ceiling=-floor,
     )
-    return Interval(
-        value=float(found.sums.sum() / n_rows),
-        low=lower_bound(below),
-        high=-lower_bound(above),
-        method=method,
-        confidence=confidence,
-        n_rows=found.n_rows,
-        n_clusters=len(found.sums),
-    )
+    return below, above
 
 
 def _lower(side: _Side, bets: Callable[[], LogWealth], delta: float) -> float:

@@ -9,7 +9,7 @@ Source: Chernozhukov et al. 2018 (cross-fitting); folds by cluster as in scikit-
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,7 +82,7 @@ class CrossFit(BaseEstimator):  # type: ignore[misc] # scikit-learn ships no typ
         hot = np.eye(n_actions, dtype=features.dtype)
         for fold in range(self.n_folds):
             others = self.fold_ != fold
-            fitted = clone(self.model).fit(
+            fitted = cast("Any", clone(self.model)).fit(
                 np.column_stack([features[others], hot[a[others]]]), r[others]
             )
             own = np.flatnonzero(~others)

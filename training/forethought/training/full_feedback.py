@@ -89,7 +89,7 @@ def evaluate_recorded(
     rows = np.array([[found[name] for name in names] for found in whole.values()], dtype=np.intp)
     new = _choices(test, rows, candidate, preferences, prices_of)
     old = _choices(test, rows, champion, preferences, prices_of)
-    groups = [test.groups[row[0]] for row in rows]
+    groups = [test.groups[int(row[0])] for row in rows]
 
     max_rows = usual_rows(list(dict(zip(train.queries, train.groups, strict=True)).values()))
 

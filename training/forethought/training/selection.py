@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -126,5 +126,6 @@ class Tuned(OffPolicyEstimator):
         return self.fit(sample).terms_
 
     def _with(self, value: float) -> ReweightedDR:
-        found: ReweightedDR = clone(self.estimator).set_params(**{self.estimator.parameter: value})
+        found = cast("ReweightedDR", clone(self.estimator))
+        found.set_params(**{self.estimator.parameter: value})
         return found
