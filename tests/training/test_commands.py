@@ -120,6 +120,29 @@ def test_no_proven_gain_keeps_the_champion_and_force_says_so_loudly() -> None:
     assert Registry(DATA).champion() is not None
 
 
+def test_each_training_is_a_test_and_evaluating_again_is_not() -> None:
+    _write(make_log(60, seed=23, right=EQUAL))
+    tests = [
+        _json(_run("train", "--seed", str(seed), "--mlflow", "off", "--json"))["gate"]["test"]
+        for seed in (0, 1)
+    ]
+    assert [test["number"] for test in tests] == [1, 2]
+    assert [test["level"] for test in tests] == pytest.approx([0.05 / 2, 0.05 / 6])
+    again = _json(_run("evaluate", "--json"))["gate"]["test"]
+    assert again["number"] == 2
+    stored = json.loads((DATA / "policies" / "gate.json").read_text())
+    assert [test["candidate"] for test in stored["tests"]] == [t["candidate"] for t in tests]
+
+
+def test_after_a_promotion_only_new_decisions_count(helpful_log: list[LoggedDecision]) -> None:
+    _write(helpful_log)
+    assert _json(_run("train", "--mlflow", "off", "--json"))["promoted"]
+    again = _json(_run("train", "--seed", "1", "--mlflow", "off", "--json"))
+    assert not again["promoted"]
+    assert "made before the champion served" in again["gate"]["reason"]
+    assert again["gate"]["test"] is None
+
+
 def test_missing_support_refuses_and_names_the_strategy() -> None:
     never = EXPLORING | {"direct": 0.55, "effort:low": 0.0}
     _write(make_log(90, seed=23, propensities=never))

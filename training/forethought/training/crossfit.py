@@ -110,7 +110,9 @@ class CrossFit(BaseEstimator):  # type: ignore[misc] # scikit-learn ships no typ
         shape = (self.n_folds, n_actions)
         sums = np.bincount(cell, r, minlength=self.n_folds * n_actions).reshape(shape)
         counts = np.bincount(cell, minlength=self.n_folds * n_actions).reshape(shape)
-        other_sums, other_counts = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
+        # Added up, not subtracted from the whole: nothing of the fold's own is left in.
+        others = 1.0 - np.eye(self.n_folds)
+        other_sums, other_counts = others @ sums, others @ counts
         overall = other_sums.sum(axis=1, keepdims=True) / other_counts.sum(axis=1, keepdims=True)
         means = (other_sums + _PSEUDO_ROWS * overall) / (other_counts + _PSEUDO_ROWS)
         return np.asarray(means[self.fold_])

@@ -97,7 +97,10 @@ class Ledger:
     def ask(
         self, *, scope: str, candidate: str, champion: str, data: str, alpha: float, now: float
     ) -> Test:
-        """The level at which this question may be answered; it is written down first.
+        """The level at which this question may be answered. ``record`` it once it was.
+
+        A question that cannot be answered (no data, no support) spends nothing: that it cannot
+        does not depend on what was earned.
 
         Args:
             scope: Which data the error is kept over: tests are counted within it.
@@ -107,14 +110,13 @@ class Ledger:
             alpha: Error of all tests of the scope together, above 0 and below 1.
             now: Unix seconds.
         """
-        earlier = self.tests()
-        same = [test for test in earlier if test.scope == scope]
+        same = [test for test in self.tests() if test.scope == scope]
         for test in same:
             asked = (test.candidate, test.champion, test.data, test.alpha)
             if asked == (candidate, champion, data, alpha):
                 return test
         number = len(same) + 1
-        test = Test(
+        return Test(
             scope=scope,
             candidate=candidate,
             champion=champion,
@@ -124,8 +126,12 @@ class Ledger:
             alpha=alpha,
             at=now,
         )
-        self._write(_Pages(tests=[*earlier, test]))
-        return test
+
+    def record(self, test: Test) -> None:
+        """Write down that a question was answered; the same one again changes nothing."""
+        earlier = self.tests()
+        if test not in earlier:
+            self._write(_Pages(tests=[*earlier, test]))
 
     def _write(self, pages: _Pages) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -106,6 +106,7 @@ def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult
     gate, evaluation = compare(
         dataset, bundle, champion, settings.preferences, settings.rule, test, _since(registry)
     )
+    settled = _settled(registry, test, evaluation)
     registry.save(bundle)
     promoted = settings.force or (settings.promote and gate.promote)
     if promoted:
@@ -122,7 +123,7 @@ def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult
         initial=None if initial is None else initial.version,
         gate=gate,
         evaluation=evaluation,
-        test=test,
+        test=settled,
         promoted=promoted,
         forced=promoted and not gate.promote,
         tracked=tracked,
@@ -158,6 +159,8 @@ def compare_saved(
     test = None if itself else ask(registry, dataset, candidate, champion, rule)
     since = None if itself else _since(registry)
     gate, evaluation = compare(dataset, candidate, champion, preferences, rule, test, since)
+    if test is not None:
+        test = _settled(registry, test, evaluation)
     return Comparison(
         version=version, champion=_name(champion), gate=gate, evaluation=evaluation, test=test
     )
@@ -170,7 +173,7 @@ def ask(
     champion: PolicyBundle | None,
     rule: GateRule,
 ) -> Test:
-    """Write down that the gate is asked, and learn how much error the answer may spend."""
+    """How much error the gate may spend on this question."""
     since = _since(registry)
     scope = "log" if since is None else f"log since {since:.6f}"
     return Ledger(registry.folder / LEDGER).ask(
@@ -181,6 +184,14 @@ def ask(
         alpha=rule.alpha,
         now=time.time(),
     )
+
+
+def _settled(registry: Registry, test: Test, evaluation: Evaluation | None) -> Test | None:
+    """Write the test down if there was one: None where nothing could be, or was to be, judged."""
+    if evaluation is None or not evaluation.n_differ:
+        return None
+    Ledger(registry.folder / LEDGER).record(test)
+    return test
 
 
 def _since(registry: Registry) -> float | None:
