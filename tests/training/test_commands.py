@@ -35,7 +35,7 @@ def nothing_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def helpful_log() -> list[LoggedDecision]:
-    return make_log(220, seed=21)
+    return make_log(150, seed=21)
 
 
 def _write(log: Sequence[LoggedDecision], folder: Path = DATA) -> None:
