@@ -16,12 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
 from forethought.training.intervals import cluster_codes
-from forethought.training.ope import Codes, Floats, column
+from forethought.training.ope import CHUNK_ROWS, Codes, Floats, column
 
 _PSEUDO_ROWS: Final = 1.0
 """Rows at the overall mean that each action's mean starts with: never tried means average."""
-
-_CHUNK_ROWS: Final = 500_000
 
 
 class CrossFit(BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
@@ -86,8 +84,8 @@ class CrossFit(BaseEstimator):  # type: ignore[misc] # scikit-learn ships no typ
                 np.column_stack([features[others], hot[a[others]]]), r[others]
             )
             own = np.flatnonzero(~others)
-            for start in range(0, len(own), _CHUNK_ROWS):
-                rows = own[start : start + _CHUNK_ROWS]
+            for start in range(0, len(own), CHUNK_ROWS):
+                rows = own[start : start + CHUNK_ROWS]
                 for one in range(n_actions):
                     both = np.column_stack([features[rows], np.tile(hot[one], (len(rows), 1))])
                     predicted[rows, one] = _predict(fitted, both)

@@ -100,7 +100,7 @@ def propensity_calibration(
     k = p.shape[1]
     expected = p.sum(axis=0)
     observed = np.bincount(a, minlength=k).astype(np.float64)
-    spread = np.sqrt(np.einsum("ij,ij->j", p, 1.0 - p))
+    spread = np.sqrt(np.maximum(expected - np.einsum("ij,ij->j", p, p), 0.0))
     off = observed - expected
     # Summing n rounded probabilities is exact to about n times 1e-16.
     same = np.abs(off) <= 1e-9 * max(1, len(p))

@@ -25,10 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from forethought.training.ope import Floats, column, taken_propensity
-
-_CHUNK_ROWS: Final = 1_000_000
-"""Rows of a (n, k) product made at once: 64 MB for eight strategies."""
+from forethought.training.ope import CHUNK_ROWS, Floats, column, taken_propensity
 
 _GRID_SIZE: Final = 16
 
@@ -84,8 +81,8 @@ class Sample:
                 message = f"predicted has shape {q.shape}, not {t.shape}"
                 raise ValueError(message)
             taken = np.asarray(q[rows, a], np.float64)
-            for start in range(0, len(p), _CHUNK_ROWS):
-                part = slice(start, start + _CHUNK_ROWS)
+            for start in range(0, len(p), CHUNK_ROWS):
+                part = slice(start, start + CHUNK_ROWS)
                 np.einsum("ij,ij->i", t[part], q[part], out=direct[part], casting="same_kind")
         return cls(reward=r, weight=t[rows, a] / p, predicted=taken, direct=direct)
 

@@ -34,6 +34,9 @@ _N_RESAMPLES: Final = 2000
 _CHUNK_CELLS: Final = 4_000_000
 """Resamples times clusters held at once: 32 MB."""
 
+_MOST_DRAWN: Final = 20_000
+"""Clusters drawn one by one; of more, as many random groups: their sums vary as much."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -83,6 +86,8 @@ def cluster_bootstrap(
         n_resamples: How many times to draw.
         seed: Makes it reproducible.
 
+    Of more than 20,000 clusters, as many random groups of them are drawn.
+
     Source: Efron and Tibshirani 1993, section 13.3; clusters as in Cameron, Gelbach and
     Miller 2008.
     """
@@ -92,11 +97,15 @@ def cluster_bootstrap(
     n_clusters = int(codes.max()) + 1
     sums = np.stack([np.bincount(codes, x), np.bincount(codes, y)], axis=1)
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK_CELLS // n_clusters)
+    n_drawn = min(n_clusters, _MOST_DRAWN)
+    if n_drawn < n_clusters:
+        group = rng.permutation(n_clusters) % n_drawn
+        sums = np.stack([np.bincount(group, column) for column in sums.T], axis=1)
+    step = max(1, _CHUNK_CELLS // n_drawn)
     drawn = []
     for start in range(0, n_resamples, step):
         size = min(step, n_resamples - start)
-        times = rng.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=size)
+        times = rng.multinomial(n_drawn, np.full(n_drawn, 1.0 / n_drawn), size=size)
         drawn.append(times @ sums)
     totals = np.concatenate(drawn)
     usable = totals[totals[:, 1] > 0]
