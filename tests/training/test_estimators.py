@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from typing import cast
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_self_normalised_estimates_move_with_the_rewards(seed: int, shift: float
 @pytest.mark.parametrize("one", ALL, ids=lambda one: type(one).__name__)
 def test_the_mean_of_the_terms_is_the_estimate(one: OffPolicyEstimator) -> None:
     sample = _drawn(3)
-    fitted = clone(one).fit(sample)
+    fitted = cast("OffPolicyEstimator", clone(one)).fit(sample)
     assert fitted.terms_.shape == (len(sample),)
     assert fitted.value_ == pytest.approx(float(fitted.terms_.mean()))
     assert fitted.value_ == one.estimate(sample)
