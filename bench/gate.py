@@ -57,7 +57,9 @@ class Traffic:
 
 
 DENSE: Final = Traffic(name="10% each of three others, utility 0 or 1", explored=0.1)
-SKEWED: Final = Traffic(name="1% each of three others, one answer in 33 earns", explored=0.01, rarely=20.0)
+SKEWED: Final = Traffic(
+    name="1% each of three others, one answer in 33 earns", explored=0.01, rarely=20.0
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
