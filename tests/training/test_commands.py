@@ -35,7 +35,7 @@ def nothing_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def helpful_log() -> list[LoggedDecision]:
-    return make_log(110, seed=21)
+    return make_log(150, seed=21)
 
 
 def _write(log: Sequence[LoggedDecision], folder: Path = DATA) -> None:
@@ -66,7 +66,7 @@ def test_train_evaluate_rollback_promote_end_to_end(helpful_log: list[LoggedDeci
     assert figures["promoted"], trained.output
     assert figures["champion"] == "direct"
     assert f"Policy {version} serves now, instead of direct." in trained.stdout
-    assert "Promoted: at 95% confidence" in trained.stdout
+    assert "Promoted: at 97.5% confidence" in trained.stdout
     registry = Registry(DATA)
     assert registry.champion() == version
 
@@ -77,7 +77,7 @@ def test_train_evaluate_rollback_promote_end_to_end(helpful_log: list[LoggedDeci
     assert "ships with Forethought serves again" in _run("rollback").stdout
     assert registry.champion() is None
     worth = _run("evaluate")
-    assert "Worth promoting: at 95% confidence" in worth.stdout
+    assert "Worth promoting: at 97.5% confidence" in worth.stdout
     assert f"Policy {version} serves now" in _run("promote", version).stdout
     assert registry.champion() == version
 
@@ -118,6 +118,29 @@ def test_no_proven_gain_keeps_the_champion_and_force_says_so_loudly() -> None:
     assert "WARNING: --force lets policy" in forced.stderr
     assert "FORCED: policy" in forced.stdout
     assert Registry(DATA).champion() is not None
+
+
+def test_each_training_is_a_test_and_evaluating_again_is_not() -> None:
+    _write(make_log(60, seed=23, right=EQUAL))
+    tests = [
+        _json(_run("train", "--seed", str(seed), "--mlflow", "off", "--json"))["gate"]["test"]
+        for seed in (0, 1)
+    ]
+    assert [test["number"] for test in tests] == [1, 2]
+    assert [test["level"] for test in tests] == pytest.approx([0.05 / 2, 0.05 / 6])
+    again = _json(_run("evaluate", "--json"))["gate"]["test"]
+    assert again["number"] == 2
+    stored = json.loads((DATA / "policies" / "gate.json").read_text())
+    assert [test["candidate"] for test in stored["tests"]] == [t["candidate"] for t in tests]
+
+
+def test_after_a_promotion_only_new_decisions_count(helpful_log: list[LoggedDecision]) -> None:
+    _write(helpful_log)
+    assert _json(_run("train", "--mlflow", "off", "--json"))["promoted"]
+    again = _json(_run("train", "--seed", "1", "--mlflow", "off", "--json"))
+    assert not again["promoted"]
+    assert "made before the champion served" in again["gate"]["reason"]
+    assert again["gate"]["test"] is None
 
 
 def test_missing_support_refuses_and_names_the_strategy() -> None:

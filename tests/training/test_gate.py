@@ -57,21 +57,21 @@ def _priced_equally(log: list[LoggedDecision]) -> list[LoggedDecision]:
 
 
 def test_a_large_gain_is_promoted(bundle: PolicyBundle) -> None:
-    found = _evaluate(from_log(make_log(200, seed=7)), bundle, "learned:low")
+    found = _evaluate(from_log(make_log(400, seed=7)), bundle, "learned:low")
     result = decide(found, GateRule())
     assert result.promote, result.reason
-    assert result.reason.startswith("Promoted: at 95% confidence (clustered bootstrap, approx")
+    assert result.reason.startswith("Promoted: at 95% confidence (betting, any sample size)")
     assert found.quality.bootstrap.value == pytest.approx(0.85, abs=0.2)
     assert found.candidate.utility_usd["dr"] > found.champion.utility_usd["dr"]
     assert found.candidate.largest_weight == pytest.approx(1 / 0.15)
 
 
-def test_no_difference_is_hardly_ever_promoted(bundle: PolicyBundle) -> None:
+def test_no_difference_is_hardly_ever_promoted_by_the_bootstrap(bundle: PolicyBundle) -> None:
     promoted = 0
     for seed in range(25):
         log = _priced_equally(make_log(60, seed=100 + seed, right=EQUAL))
         found = _evaluate(from_log(log), bundle, "learned:low")
-        promoted += decide(found, GateRule(margin=1.0, min_new=5)).promote
+        promoted += decide(found, GateRule(margin=1.0, bound="bootstrap", min_new=5)).promote
     assert promoted <= 4  # 5% of 25 is 1.25; P(5 or more) is 1% there
 
 
@@ -113,6 +113,42 @@ def test_a_cheaper_policy_that_is_worse_is_refused(bundle: PolicyBundle) -> None
     assert "quality may fall" in result.reason
 
 
+def test_latency_beyond_its_limit_is_refused(bundle: PolicyBundle) -> None:
+    log = [
+        replace(
+            one,
+            outcome=replace(
+                one.outcome,
+                latency_ms=900.0 if one.decision.strategy == "learned:low" else 500.0,
+            ),
+        )
+        for one in make_log(400, seed=7)
+        if one.outcome is not None
+    ]
+    found = _evaluate(from_log(log), bundle, "learned:low")
+    assert found.latency is not None
+    assert found.latency.bootstrap.value == pytest.approx(400.0, abs=150.0)
+    slow = decide(found, GateRule(latency_margin_ms=100.0))
+    assert not slow.promote
+    assert "slower by more than 100 ms" in slow.reason
+    assert decide(found, GateRule(latency_margin_ms=1700.0)).promote
+    unknown = decide(replace(found, latency=None), GateRule(latency_margin_ms=100.0))
+    assert "not known for all decisions" in unknown.reason
+
+
+def test_decisions_that_chose_the_champion_do_not_judge_its_successor(
+    bundle: PolicyBundle,
+) -> None:
+    dataset = from_log(make_log(60, seed=6))
+    since = float(np.median(dataset.test.created_at))
+    found = _evaluate(dataset, bundle, "learned:low", since=since)
+    assert found.n_decisions == int((dataset.test.created_at > since).sum())
+    assert found.left_out == {
+        "made before the champion served, which they helped to choose": len(dataset.test)
+        - found.n_decisions
+    }
+
+
 def test_missing_support_is_a_refusal_that_names_the_strategies(bundle: PolicyBundle) -> None:
     never = EXPLORING | {"direct": 0.55, "learned:low": 0.0}
     dataset = from_log(make_log(60, seed=5, propensities=never))
@@ -136,7 +172,8 @@ def test_policies_that_choose_alike_have_nothing_to_gain(bundle: PolicyBundle) -
 
 def test_a_handful_of_new_choices_prove_nothing(bundle: PolicyBundle) -> None:
     result = decide(
-        _evaluate(from_log(make_log(25, seed=6)), bundle, "learned:low"), GateRule(min_new=50)
+        _evaluate(from_log(make_log(25, seed=6)), bundle, "learned:low"),
+        GateRule(bound="bootstrap", min_new=50),
     )
     assert not result.promote
     assert "50 are needed to say anything" in result.reason
@@ -172,7 +209,10 @@ def test_estimates_agree_with_the_truth_of_the_log(bundle: PolicyBundle) -> None
     for name in ("ips", "snips", "dr"):
         assert found.candidate.utility_usd[name] == pytest.approx(truth, rel=0.15), name
     assert np.isfinite(found.utility.bernstein.low)
-    assert found.utility.bernstein.low < found.utility.bootstrap.low
+    assert found.utility.bernstein.low < found.utility.betting.low < found.utility.bootstrap.low
+    assert set(found.candidate.utility_usd) == {
+        "dm", "ips", "clipped_ips", "snips", "dr", "sndr", "switch_dr", "dros",
+    }  # fmt: skip
 
 
 def test_a_gate_result_is_plain() -> None:

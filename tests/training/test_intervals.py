@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forethought.training.intervals import cluster_bootstrap, empirical_bernstein
+from forethought.training.intervals import cluster_bootstrap, empirical_bernstein, student_t
 
 
 def _clusters(
@@ -27,6 +27,23 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         exact += bound.low <= 0.5 <= bound.high
     assert 0.83 <= boot / 150 <= 0.96
     assert exact == 150
+
+
+def test_many_contexts_are_drawn_in_groups_that_vary_as_much() -> None:
+    values = np.random.default_rng(3).exponential(size=50_000)
+    found = cluster_bootstrap(values, np.arange(50_000), n_resamples=300)
+    expected = student_t(values, np.arange(50_000))
+    width = expected.high - expected.low
+    assert found.high - found.low == pytest.approx(width, rel=0.2)
+    assert found.value == pytest.approx(expected.value)
+
+
+def test_student_t_is_robust_to_clusters() -> None:
+    own = np.random.default_rng(4).normal(size=30)
+    once = student_t(own, np.arange(30))
+    again = student_t(np.repeat(own, 4), np.repeat(np.arange(30), 4))
+    assert (again.low, again.high) == pytest.approx((once.low, once.high))
+    assert student_t([1.0, 2.0], ["a", "a"]).high == np.inf
 
 
 def test_rows_of_one_context_count_for_less_than_rows_of_many() -> None:

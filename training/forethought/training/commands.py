@@ -19,13 +19,15 @@ from forethought.models.errors import ForethoughtError
 
 if TYPE_CHECKING:
     from forethought.router.allocation import Preferences
+    from forethought.training.gate import GateRule
 
 
 class BoundName(StrEnum):
     """Which interval the gate asks."""
 
-    bootstrap = "bootstrap"
+    betting = "betting"
     bernstein = "bernstein"
+    bootstrap = "bootstrap"
 
 
 DataDir = Annotated[
@@ -72,10 +74,29 @@ Margin = Annotated[
     float,
     typer.Option("--margin", min=0, max=1, help="How much quality (0 to 1) may be lost."),
 ]
+LatencyMargin = Annotated[
+    float | None,
+    typer.Option(
+        "--latency-margin-ms",
+        min=0,
+        help="How much slower an answer may get on average; no limit if not given.",
+    ),
+]
+Alpha = Annotated[
+    float,
+    typer.Option(
+        "--alpha",
+        min=1e-6,
+        max=0.5,
+        help="Chance of promoting something worthless, over all tests since the last promotion.",
+    ),
+]
 Bound = Annotated[
     BoundName,
     typer.Option(
-        "--bound", help="Interval that the gate asks: approximate, or true at any sample size."
+        "--bound",
+        help="Interval that the gate asks: betting and bernstein hold at any sample size and over "
+        "repeated training, bootstrap is approximate and for one look.",
     ),
 ]
 _DATA_DIR = Path(".forethought")
@@ -96,7 +117,9 @@ def train(
     latency_usd_per_s: LatencyUsd = None,
     exploration: Exploration = None,
     margin: Margin = 0.02,
-    bound: Bound = BoundName.bootstrap,
+    latency_margin_ms: LatencyMargin = None,
+    alpha: Alpha = 0.05,
+    bound: Bound = BoundName.betting,
     mlflow: Annotated[
         str,
         typer.Option(
@@ -111,7 +134,6 @@ def train(
     """Fit a policy from the log, judge it against the champion, and let it serve if better."""
     with _reported():
         from forethought.training import report, run  # noqa: PLC0415 - seconds to import
-        from forethought.training.gate import GateRule  # noqa: PLC0415 - likewise
 
         settings = run.TrainSettings(
             data_dir=data_dir,
@@ -121,7 +143,7 @@ def train(
             promote=promote,
             force=force,
             preferences=_preferences(value_usd, latency_usd_per_s, exploration),
-            rule=GateRule(margin=margin, bound=bound.value),
+            rule=_rule(margin, latency_margin_ms, alpha, bound),
             mlflow_url=None if mlflow in {"local", "off"} else mlflow,
             track=mlflow != "off",
         )
@@ -148,13 +170,14 @@ def evaluate(
     latency_usd_per_s: LatencyUsd = None,
     exploration: Exploration = None,
     margin: Margin = 0.02,
-    bound: Bound = BoundName.bootstrap,
+    latency_margin_ms: LatencyMargin = None,
+    alpha: Alpha = 0.05,
+    bound: Bound = BoundName.betting,
     as_json: AsJson = False,
 ) -> None:
     """Estimate from the log how a saved policy would do, against the one that serves."""
     with _reported():
         from forethought.training import report, run  # noqa: PLC0415 - seconds to import
-        from forethought.training.gate import GateRule  # noqa: PLC0415 - likewise
 
         found = run.compare_saved(
             data_dir=data_dir,
@@ -162,7 +185,7 @@ def evaluate(
             recorded=recorded,
             version=version,
             preferences=_preferences(value_usd, latency_usd_per_s, exploration),
-            rule=GateRule(margin=margin, bound=bound.value),
+            rule=_rule(margin, latency_margin_ms, alpha, bound),
         )
         _print(report.comparison_lines(found), report.comparison_json(found) if as_json else None)
 
@@ -207,6 +230,16 @@ def _preferences(
         "exploration": exploration,
     }
     return Preferences(**{name: value for name, value in given.items() if value is not None})
+
+
+def _rule(
+    margin: float, latency_margin_ms: float | None, alpha: float, bound: BoundName
+) -> GateRule:
+    from forethought.training.gate import GateRule  # noqa: PLC0415 - seconds to import
+
+    return GateRule(
+        margin=margin, latency_margin_ms=latency_margin_ms, alpha=alpha, bound=bound.value
+    )
 
 
 def _say(stage: str) -> None:

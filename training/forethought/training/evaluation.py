@@ -22,9 +22,23 @@ from forethought.models.features import matrix, strategy_features
 from forethought.router.allocation import Preferences
 from forethought.router.records import LoggedDecision
 from forethought.training import intervals, ope
+from forethought.training.betting import betting
 from forethought.training.dataset import Dataset
+from forethought.training.diagnostics import propensity_calibration
 from forethought.training.errors import SupportError, TrainingError
-from forethought.training.intervals import Interval
+from forethought.training.estimators import (
+    DR,
+    IPS,
+    SNDR,
+    SNIPS,
+    ClippedIPS,
+    DirectMethod,
+    DRos,
+    Sample,
+    SwitchDR,
+)
+from forethought.training.intervals import CONFIDENCE, Interval
+from forethought.training.selection import Tuned
 
 Floats = NDArray[np.float64]
 Target = Callable[[LoggedDecision, PolicyBundle], Mapping[str, float]]
@@ -43,7 +57,8 @@ class PolicyValue:
 
     version: str
     utility_usd: Mapping[str, float]
-    """By estimator: ``ips``, ``clipped_ips``, ``snips``, ``dr``; ``exact`` for recorded rows."""
+    """By estimator: ``dm``, ``ips``, ``clipped_ips``, ``snips``, ``dr``, ``sndr``, and, tuned by
+    SLOPE, ``switch_dr`` and ``dros``; ``exact`` for recorded rows."""
     quality: float
     effective_sample_size: float
     largest_weight: float
@@ -51,10 +66,47 @@ class PolicyValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Candidate minus champion, from the same rows: two intervals around one estimate."""
+    """Candidate minus champion, from the same rows: three intervals.
+
+    In ``betting`` no context counts for more rows than nine tenths of the training contexts have.
+    ``bootstrap`` is always two-sided at 90%.
+    """
 
     bootstrap: Interval
     bernstein: Interval
+    betting: Interval
+
+    @classmethod
+    def of(
+        cls,
+        terms: Floats,
+        groups: Sequence[str],
+        *,
+        low: Floats | float,
+        high: Floats | float,
+        most: float,
+        max_rows: int,
+        confidence: float,
+        seed: int,
+    ) -> Difference:
+        """The intervals of paired terms; ``most`` is what two policies can differ by."""
+        exact = intervals.empirical_bernstein(
+            terms, groups, low=low, high=high, confidence=confidence
+        )
+        return cls(
+            bootstrap=intervals.cluster_bootstrap(terms, groups, seed=seed),
+            bernstein=replace(exact, low=max(exact.low, -most), high=min(exact.high, most)),
+            betting=betting(
+                terms,
+                groups,
+                low=low,
+                high=high,
+                mean_range=(-most, most),
+                max_rows=max_rows,
+                confidence=confidence,
+                seed=seed,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +122,8 @@ class Evaluation:
     champion: PolicyValue
     utility: Difference
     quality: Difference
+    latency: Difference | None
+    """In milliseconds; None where it is not known for every decision."""
     n_decisions: int
     n_contexts: int
     n_new: int
@@ -77,6 +131,8 @@ class Evaluation:
     """Decisions on which the two policies' probabilities differ at all."""
     cost_known: bool
     left_out: Mapping[str, int]
+    propensity_error: float | None = None
+    """How far the logged propensities are from how often strategies were drawn; 0 is true."""
 
 
 def evaluate(
@@ -86,6 +142,8 @@ def evaluate(
     champion: PolicyBundle | None,
     preferences: Preferences,
     target: Target,
+    since: float | None = None,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Evaluation:
     """Estimate both policies, and their difference, from the held-out decisions.
@@ -96,13 +154,15 @@ def evaluate(
         champion: The one that serves; None: always ``direct``, as without any policy.
         preferences: What an answer is worth.
         target: The choice code that serves.
-        seed: Of the bootstrap.
+        since: Unix seconds; decisions up to then do not count: they chose the champion.
+        confidence: Two-sided, of the bounds that hold at any sample size.
+        seed: Of the bootstrap, and of the order in which bets are made.
 
     Raises:
         SupportError: The log never gave a chance to what a policy would do.
         TrainingError: No held-out decision can be judged.
     """
-    test, left_out, cost_known = _judgeable(dataset.test)
+    test, left_out, cost_known = _judgeable(dataset.test, since)
     names = test.candidate_names
     p = test.candidate_propensities
     action = np.array([names.index(strategy) for strategy in test.strategies], dtype=np.intp)
@@ -113,47 +173,81 @@ def evaluate(
 
     low = utility_floor(dataset.train, preferences)
     u = np.clip(utility(test, preferences), low, preferences.value_usd)
-    predicted_quality, predicted = _predictions(test, candidate, preferences)
+    predicted_quality, predicted, predicted_latency = _predictions(test, candidate, preferences)
     predicted = np.clip(predicted, low, preferences.value_usd)
+    codes = intervals.cluster_codes(test.groups)
+    max_rows = usual_rows(dataset.train.groups)
 
     def difference(reward: Floats, q: Floats, reward_range: tuple[float, float]) -> Difference:
-        terms = ope.dr_terms(reward, action, p, new - old, q)
         lows, highs = ope.dr_term_bounds(p, new - old, q, reward_range=reward_range)
-        exact = intervals.empirical_bernstein(terms, test.groups, low=lows, high=highs)
-        most = reward_range[1] - reward_range[0]  # that two policies can differ by
-        return Difference(
-            bootstrap=intervals.cluster_bootstrap(terms, test.groups, seed=seed),
-            bernstein=replace(exact, low=max(exact.low, -most), high=min(exact.high, most)),
+        return Difference.of(
+            ope.dr_terms(reward, action, p, new - old, q),
+            test.groups,
+            low=lows,
+            high=highs,
+            most=reward_range[1] - reward_range[0],
+            max_rows=max_rows,
+            confidence=confidence,
+            seed=seed,
         )
 
     def value(version: str, t: Floats) -> PolicyValue:
-        w = ope.importance_weights(action, p, t)
+        sample = Sample.of(u, action, p, t, predicted)
+        possible = sample.weight.sum() > 0
         return PolicyValue(
             version=version,
             utility_usd={
-                "ips": float(ope.ips_terms(u, w).mean()),
-                "clipped_ips": float(ope.clipped_ips_terms(u, w, clip=CLIP).mean()),
-                "snips": ope.snips(u, w) if w.sum() > 0 else float("nan"),
-                "dr": float(ope.dr_terms(u, action, p, t, predicted).mean()),
+                "dm": DirectMethod().estimate(sample),
+                "ips": IPS().estimate(sample),
+                "clipped_ips": ClippedIPS(clip=CLIP).estimate(sample),
+                "snips": SNIPS().estimate(sample) if possible else float("nan"),
+                "dr": DR().estimate(sample),
+                "sndr": SNDR().estimate(sample) if possible else float("nan"),
+                "switch_dr": Tuned(SwitchDR()).fit(sample, codes).value_,
+                "dros": Tuned(DRos()).fit(sample, codes).value_,
             },
             quality=float(ope.dr_terms(test.quality, action, p, t, predicted_quality).mean()),
-            effective_sample_size=ope.effective_sample_size(w),
+            effective_sample_size=ope.effective_sample_size(sample.weight),
             largest_weight=ope.largest_possible_weight(p, t),
         )
 
+    latency = None
+    slowest = latency_ceiling(dataset.train)
+    if slowest > 0 and not np.isnan(test.latency_ms).any():
+        latency = difference(
+            np.clip(test.latency_ms, 0.0, slowest),
+            np.clip(predicted_latency, 0.0, slowest),
+            (0.0, slowest),
+        )
     rows = np.arange(len(test))
     return Evaluation(
         candidate=value(candidate.version, new),
         champion=value("direct" if champion is None else champion.version, old),
         utility=difference(u, predicted, (low, preferences.value_usd)),
         quality=difference(test.quality, predicted_quality, (0.0, 1.0)),
+        latency=latency,
         n_decisions=len(test),
         n_contexts=test.n_contexts,
         n_new=int(((new - old)[rows, action] > _SAME).sum()),
         n_differ=int((np.abs(new - old).max(axis=1) > _SAME).sum()),
         cost_known=cost_known,
         left_out=left_out,
+        propensity_error=propensity_calibration(action, p).error,
     )
+
+
+def usual_rows(groups: Sequence[str]) -> int:
+    """Rows that nine in ten contexts have at most: of the training contexts, to cap others by."""
+    if not groups:
+        return 1
+    sizes = list(Counter(groups).values())
+    return int(np.quantile(sizes, 0.9, method="higher"))
+
+
+def latency_ceiling(train: Dataset) -> float:
+    """Above this, latencies are cut: twice the greatest among the training rows, in ms."""
+    known = train.latency_ms[~np.isnan(train.latency_ms)]
+    return 2.0 * float(known.max(initial=0.0))
 
 
 def utility(dataset: Dataset, preferences: Preferences) -> Floats:
@@ -178,10 +272,14 @@ def _expense(dataset: Dataset, preferences: Preferences) -> Floats:
     return np.asarray(np.nan_to_num(dataset.cost_usd) + preferences.latency_usd_per_s * seconds)
 
 
-def _judgeable(held_out: Dataset) -> tuple[Dataset, dict[str, int], bool]:
+def _judgeable(held_out: Dataset, since: float | None) -> tuple[Dataset, dict[str, int], bool]:
     """The decisions that count, why others do not, and whether their costs are known."""
     reasons = [
-        _why_not(held_out.decisions[i], held_out.quality[i], held_out.candidate_propensities[i])
+        "made before the champion served, which they helped to choose"
+        if since is not None and held_out.created_at[i] <= since
+        else _why_not(
+            held_out.decisions[i], held_out.quality[i], held_out.candidate_propensities[i]
+        )
         for i in range(len(held_out))
     ]
     kept = np.array([reason is None for reason in reasons], dtype=bool)
@@ -241,11 +339,11 @@ def _targets(test: Dataset, bundle: PolicyBundle | None, target: Target) -> Floa
 
 def _predictions(
     test: Dataset, bundle: PolicyBundle, preferences: Preferences
-) -> tuple[Floats, Floats]:
-    """Predicted quality and utility of every candidate, shape (n, k); 0 where it was none."""
+) -> tuple[Floats, Floats, Floats]:
+    """Predicted quality, utility and latency (ms) of every candidate, shape (n, k); else 0."""
     known = [name for name in test.candidate_names if _is_known(name)]
     quality = np.zeros(test.candidate_propensities.shape)
-    earned = np.zeros_like(quality)
+    earned, latency = np.zeros_like(quality), np.zeros_like(quality)
     logged_cost = [
         {c.strategy: c.cost_usd or 0.0 for c in one.decision.candidates} for one in test.decisions
     ]
@@ -254,12 +352,13 @@ def _predictions(
         predicted = bundle.outcome.predict(matrix(test.rows, [name] * len(test)))
         cost = np.array([costs.get(name, 0.0) for costs in logged_cost])
         quality[:, column] = predicted.quality
+        latency[:, column] = predicted.latency_ms
         earned[:, column] = (
             preferences.value_usd * predicted.quality
             - cost
             - preferences.latency_usd_per_s * predicted.latency_ms / 1000.0
         )
-    return quality, earned
+    return quality, earned, latency
 
 
 def _is_known(strategy: str) -> bool:
@@ -277,7 +376,11 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         return {"value": found.value, "low": found.low, "high": found.high}
 
     def difference(found: Difference) -> dict[str, Any]:
-        return {"bootstrap": interval(found.bootstrap), "bernstein": interval(found.bernstein)}
+        return {
+            "bootstrap": interval(found.bootstrap),
+            "bernstein": interval(found.bernstein),
+            "betting": interval(found.betting),
+        }
 
     def policy(found: PolicyValue) -> dict[str, Any]:
         return {
@@ -293,6 +396,11 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "champion": policy(evaluation.champion),
         "utility_difference_usd": difference(evaluation.utility),
         "quality_difference": difference(evaluation.quality),
+        "latency_difference_ms": None
+        if evaluation.latency is None
+        else difference(evaluation.latency),
+        "confidence": evaluation.utility.betting.confidence,
+        "propensity_error": evaluation.propensity_error,
         "decisions": evaluation.n_decisions,
         "contexts": evaluation.n_contexts,
         "decisions_that_differ": evaluation.n_differ,

@@ -14,17 +14,19 @@ from forethought.router.allocation import Preferences, with_propensities
 from forethought.router.candidates import predict_candidates
 from forethought.router.pricing import Prices, cost
 from forethought.router.records import Usage
-from forethought.training import intervals
 from forethought.training.dataset import Dataset
 from forethought.training.errors import TrainingError
 from forethought.training.evaluation import (
     Difference,
     Evaluation,
     PolicyValue,
+    latency_ceiling,
     rows_of,
+    usual_rows,
     utility,
     utility_floor,
 )
+from forethought.training.intervals import CONFIDENCE
 
 Floats = NDArray[np.float64]
 PricesOf = Callable[[str], Prices | None]
@@ -47,6 +49,7 @@ def evaluate_recorded(
     champion: PolicyBundle | None,
     preferences: Preferences,
     prices_of: PricesOf,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Evaluation:
     """Both policies on the held-out queries whose every strategy was recorded and graded.
@@ -57,6 +60,7 @@ def evaluate_recorded(
         champion: The one that serves; None: always ``direct``.
         preferences: What an answer is worth.
         prices_of: Prices by model.
+        confidence: Two-sided, of the bounds that hold at any sample size.
         seed: Of the bootstrap.
 
     Raises:
@@ -79,20 +83,31 @@ def evaluate_recorded(
             param=dataset.source,
             remedy="Record all strategies, direct among them, on more contexts.",
         )
-    low = utility_floor(with_costs(dataset.train, prices_of), preferences)
+    train = with_costs(dataset.train, prices_of)
+    low = utility_floor(train, preferences)
     earned = np.clip(utility(test, preferences), low, preferences.value_usd)
     rows = np.array([[found[name] for name in names] for found in whole.values()], dtype=np.intp)
     new = _choices(test, rows, candidate, preferences, prices_of)
     old = _choices(test, rows, champion, preferences, prices_of)
-    groups = [test.groups[row[0]] for row in rows]
+    groups = [test.groups[int(row[0])] for row in rows]
+
+    max_rows = usual_rows(list(dict(zip(train.queries, train.groups, strict=True)).values()))
 
     def difference(values: Floats, spread: float) -> Difference:
         # A difference of two probabilities times values that are at most ``spread`` apart.
-        terms = ((new - old) * values[rows]).sum(axis=1)
-        return Difference(
-            bootstrap=intervals.cluster_bootstrap(terms, groups, seed=seed),
-            bernstein=intervals.empirical_bernstein(terms, groups, low=-spread, high=spread),
+        return Difference.of(
+            ((new - old) * values[rows]).sum(axis=1),
+            groups,
+            low=-spread,
+            high=spread,
+            most=spread,
+            max_rows=max_rows,
+            confidence=confidence,
+            seed=seed,
         )
+
+    slowest = latency_ceiling(train)
+    timed = slowest > 0 and not np.isnan(test.latency_ms[rows]).any()
 
     def value(version: str, chosen: Floats) -> PolicyValue:
         return PolicyValue(
@@ -109,6 +124,7 @@ def evaluate_recorded(
         champion=value("direct" if champion is None else champion.version, old),
         utility=difference(earned, preferences.value_usd - low),
         quality=difference(test.quality, 1.0),
+        latency=difference(np.clip(test.latency_ms, 0.0, slowest), slowest) if timed else None,
         n_decisions=len(rows),
         n_contexts=len(set(groups)),
         n_new=differing,

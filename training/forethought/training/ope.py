@@ -4,7 +4,8 @@ Notation: n logged decisions, k strategies (actions). Decision i was answered by
 ``a_i``, drawn with the logged propensity ``p_i(a)``, and earned ``r_i``. The target policy
 would have drawn it with ``t_i(a)``; the weight is ``w_i = t_i(a_i) / p_i(a_i)``.
 
-Every function but ``importance_weights`` and ``snips`` is linear in ``target``: give it the
+``forethought.training.estimators`` has these and more as classes with ``fit``. Every function
+here but ``importance_weights`` and ``snips`` is linear in ``target``: give it the
 difference of two policies to estimate the difference of their values from the same rows, which
 varies far less than the two apart.
 
@@ -24,6 +25,9 @@ from forethought.training.errors import SupportError
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+
+CHUNK_ROWS: Final = 500_000
+"""Rows of (n, k) products made at once: 32 MB each for eight strategies."""
 
 _ROUNDING: Final = 1e-6
 """How far a row of probabilities may be from summing to 1."""
@@ -84,7 +88,7 @@ def ips_terms(reward: ArrayLike, weights: ArrayLike) -> Floats:
         reward: What each decision earned, shape (n,).
         weights: Of ``importance_weights``, shape (n,).
     """
-    return _column("reward", reward, weights) * np.asarray(weights, np.float64)
+    return column("reward", reward, weights) * np.asarray(weights, np.float64)
 
 
 def clipped_ips_terms(reward: ArrayLike, weights: ArrayLike, *, clip: float) -> Floats:
@@ -99,7 +103,7 @@ def clipped_ips_terms(reward: ArrayLike, weights: ArrayLike, *, clip: float) -> 
         message = f"clip must be above 0, not {clip:g}"
         raise ValueError(message)
     w = np.asarray(weights, np.float64)
-    return _column("reward", reward, weights) * np.clip(w, -clip, clip)
+    return column("reward", reward, weights) * np.clip(w, -clip, clip)
 
 
 def snips(reward: ArrayLike, weights: ArrayLike) -> float:
@@ -109,7 +113,7 @@ def snips(reward: ArrayLike, weights: ArrayLike) -> float:
         reward: What each decision earned, shape (n,).
         weights: Of ``importance_weights`` for one policy, shape (n,), not all 0.
     """
-    r, w = _column("reward", reward, weights), np.asarray(weights, np.float64)
+    r, w = column("reward", reward, weights), np.asarray(weights, np.float64)
     if not w.sum() > 0:
         message = "the weights must not all be 0: no logged action is one of the policy's"
         raise ValueError(message)
@@ -139,7 +143,7 @@ def dr_terms(
     q = np.asarray(predicted, np.float64)
     _same_shape(p, q)
     w = importance_weights(action, p, t)
-    residual = _column("reward", reward, w) - q[np.arange(len(p)), _actions(action, p)]
+    residual = column("reward", reward, w) - q[np.arange(len(p)), _actions(action, p)]
     return np.asarray((t * q).sum(axis=1) + w * residual)
 
 
@@ -156,13 +160,22 @@ def dr_term_bounds(
     true range, known before the draw, as a bound on the mean needs. The largest weight that
     happened to be drawn would be too small.
     """
-    p, t = np.asarray(propensities, np.float64), np.asarray(target, np.float64)
-    q = np.asarray(predicted, np.float64)
+    p, t, q = np.asarray(propensities), np.asarray(target), np.asarray(predicted)
     _same_shape(p, t)
     _same_shape(p, q)
+    low, high = np.empty(len(p)), np.empty(len(p))
+    for start in range(0, len(p), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        low[part], high[part] = _dr_term_bounds(p[part], t[part], q[part], reward_range)
+    return low, high
+
+
+def _dr_term_bounds(
+    p: Floats, t: Floats, q: Floats, reward_range: tuple[float, float]
+) -> tuple[Floats, Floats]:
     possible = p > 0
-    w = np.divide(t, p, out=np.zeros_like(t), where=possible)
-    direct = (t * q).sum(axis=1)
+    w = np.divide(t, p, out=np.zeros(t.shape), where=possible)
+    direct = np.einsum("ij,ij->i", t, q)
     ends = np.stack([w * (end - q) for end in reward_range])
     low = np.where(possible, ends.min(axis=0), np.inf).min(axis=1)
     high = np.where(possible, ends.max(axis=0), -np.inf).max(axis=1)
@@ -173,7 +186,12 @@ def largest_possible_weight(propensities: ArrayLike, target: ArrayLike) -> float
     """The greatest ``t_i(a) / p_i(a)`` that could have been drawn."""
     p, t = np.asarray(propensities, np.float64), np.asarray(target, np.float64)
     _same_shape(p, t)
-    return float(np.divide(t, p, out=np.zeros_like(t), where=p > 0).max(initial=0.0))
+    most = 0.0
+    for start in range(0, len(p), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        w = np.divide(t[part], p[part], out=np.zeros_like(p[part]), where=p[part] > 0)
+        most = max(most, float(w.max(initial=0.0)))
+    return most
 
 
 def effective_sample_size(weights: ArrayLike) -> float:
@@ -210,7 +228,41 @@ def _actions(action: ArrayLike, propensities: Floats) -> Codes:
     return a
 
 
-def _column(name: str, values: ArrayLike, like: ArrayLike) -> Floats:
+def taken_propensity(
+    action: ArrayLike, propensity: ArrayLike, shape: tuple[int, ...]
+) -> tuple[Codes, Floats]:
+    """The actions, and the logged probability of each, both of shape (n,).
+
+    Args:
+        action: Index of the action taken, shape (n,).
+        propensity: Of the action taken, shape (n,), or of every action, shape (n, k).
+        shape: (n, k), of the target policy's probabilities.
+
+    Raises:
+        ValueError: Shapes that disagree, an action outside 0..k-1, or a propensity outside
+            (0, 1].
+    """
+    a, p = np.asarray(action, np.intp), np.asarray(propensity)
+    if len(shape) != 2 or a.shape != shape[:1]:
+        message = f"action has shape {a.shape}, the target {shape}: not (n,) and (n, k)"
+        raise ValueError(message)
+    if len(a) and not (a.min() >= 0 and a.max() < shape[1]):
+        message = f"actions must be in 0..{shape[1] - 1}, not {int(a.min())}..{int(a.max())}"
+        raise ValueError(message)
+    if p.shape not in {a.shape, shape}:
+        message = f"propensity has shape {p.shape}, neither {a.shape} nor {shape}"
+        raise ValueError(message)
+    taken = np.asarray(p[np.arange(len(a)), a] if p.ndim == 2 else p, np.float64)
+    outside = ~((taken > 0) & (taken <= 1 + _ROUNDING))
+    if np.any(outside):
+        row = int(np.argmax(outside))
+        message = f"row {row}: the propensity of the action taken is {taken[row]:g}, not in (0, 1]"
+        raise ValueError(message)
+    return a, taken
+
+
+def column(name: str, values: ArrayLike, like: ArrayLike) -> Floats:
+    """A reward or the like as floats of the shape of ``like``; ValueError where it has NaN."""
     array, shape = np.asarray(values, np.float64), np.asarray(like).shape
     if array.shape != shape:
         message = f"{name} has shape {array.shape}, not {shape}"

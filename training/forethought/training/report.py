@@ -106,6 +106,7 @@ def _gate(found: TrainResult | Comparison) -> dict[str, Any]:
         "promote": gate.promote,
         "reason": gate.reason,
         "more_decisions": gate.more_decisions,
+        "test": None if found.test is None else found.test.model_dump(),
     }
 
 
@@ -148,11 +149,19 @@ def _evaluation(found: Evaluation | None) -> Iterator[str]:
             f"  {name:<10} {policy.version}: quality {policy.quality:.3f}, utility in USD a "
             f"decision: {values}; effective sample {policy.effective_sample_size:.0f}"
         )
-    for name, both in (("utility", found.utility), ("quality", found.quality)):
-        digits = 6 if name == "utility" else 3
-        ends = "; ".join(
-            f"{one.low:+.{digits}f} to {one.high:+.{digits}f} ({one.method})"
-            for one in (both.bootstrap, both.bernstein)
+    if found.propensity_error is not None:
+        yield (
+            f"  strategies were drawn as often as logged, up to {found.propensity_error:.3f}; "
+            f"largest possible weight {found.candidate.largest_weight:.1f}"
         )
-        yield f"  {name} gained {both.bootstrap.value:+.{digits}f}, 90% interval {ends}"
+    differences = [("utility", found.utility, 6, ""), ("quality", found.quality, 3, "")]
+    if found.latency is not None:
+        differences.append(("latency", found.latency, 0, " ms"))
+    for name, all_of, digits, unit in differences:
+        ends = "; ".join(
+            f"{one.low:+.{digits}f} to {one.high:+.{digits}f}{unit} ({one.confidence:.1%}, "
+            f"{one.method})"
+            for one in (all_of.betting, all_of.bootstrap, all_of.bernstein)
+        )
+        yield f"  {name} gained {all_of.bootstrap.value:+.{digits}f}{unit}, interval {ends}"
     yield ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from forethought.training.evaluation import Evaluation, Target, evaluate, summar
 from forethought.training.fit import fit_bundle
 from forethought.training.full_feedback import PricesOf, evaluate_recorded
 from forethought.training.gate import GateResult, GateRule, judge
+from forethought.training.ledger import LEDGER, Ledger, Test
 from forethought.training.lineage import serving, starting_point
 from forethought.training.recorded import read_recorded
 from forethought.training.tracking import Tracked, track
@@ -62,6 +64,7 @@ class TrainResult:
     initial: str | None
     gate: GateResult
     evaluation: Evaluation | None
+    test: Test | None
     promoted: bool
     forced: bool
     tracked: Tracked | None
@@ -76,6 +79,7 @@ class Comparison:
     champion: str
     gate: GateResult
     evaluation: Evaluation | None
+    test: Test | None
 
 
 def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult:
@@ -98,7 +102,11 @@ def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult
     say(f"fitting on {len(dataset.train)} answers")
     bundle = fit_bundle(dataset, seed=settings.seed, init=initial)
     say(f"judging on {len(dataset.test)} held-out answers")
-    gate, evaluation = compare(dataset, bundle, champion, settings.preferences, settings.rule)
+    test = ask(registry, dataset, bundle, champion, settings.rule)
+    gate, evaluation = compare(
+        dataset, bundle, champion, settings.preferences, settings.rule, test, _since(registry)
+    )
+    settled = _settled(registry, test, evaluation)
     registry.save(bundle)
     promoted = settings.force or (settings.promote and gate.promote)
     if promoted:
@@ -115,6 +123,7 @@ def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult
         initial=None if initial is None else initial.version,
         gate=gate,
         evaluation=evaluation,
+        test=settled,
         promoted=promoted,
         forced=promoted and not gate.promote,
         tracked=tracked,
@@ -145,8 +154,53 @@ def compare_saved(
     candidate = registry.load(version)
     champion = serving(registry, [])
     dataset = read(data_dir, store, recorded)
-    gate, evaluation = compare(dataset, candidate, champion, preferences, rule)
-    return Comparison(version=version, champion=_name(champion), gate=gate, evaluation=evaluation)
+    # The champion against itself is no question: there is nothing to be wrong about.
+    itself = champion is not None and champion.version == version
+    test = None if itself else ask(registry, dataset, candidate, champion, rule)
+    since = None if itself else _since(registry)
+    gate, evaluation = compare(dataset, candidate, champion, preferences, rule, test, since)
+    if test is not None:
+        test = _settled(registry, test, evaluation)
+    return Comparison(
+        version=version, champion=_name(champion), gate=gate, evaluation=evaluation, test=test
+    )
+
+
+def ask(
+    registry: Registry,
+    dataset: Dataset,
+    candidate: PolicyBundle,
+    champion: PolicyBundle | None,
+    rule: GateRule,
+) -> Test:
+    """How much error the gate may spend on this question."""
+    since = _since(registry)
+    scope = "log" if since is None else f"log since {since:.6f}"
+    return Ledger(registry.folder / LEDGER).ask(
+        scope=f"recorded {dataset.fingerprint}" if dataset.recorded else scope,
+        candidate=candidate.version,
+        champion=_name(champion),
+        data=dataset.fingerprint,
+        alpha=rule.alpha,
+        now=time.time(),
+    )
+
+
+def _settled(registry: Registry, test: Test, evaluation: Evaluation | None) -> Test | None:
+    """Write the test down if there was one: None where nothing could be, or was to be, judged."""
+    if evaluation is None or not evaluation.n_differ:
+        return None
+    Ledger(registry.folder / LEDGER).record(test)
+    return test
+
+
+def _since(registry: Registry) -> float | None:
+    """When the champion began to serve; None where none was promoted."""
+    try:
+        pointer = registry.pointer()
+    except ConfigError:  # a damaged pointer: `serving` notes it
+        return None
+    return None if pointer is None else pointer.promoted_at
 
 
 def read(data_dir: Path, store: str | None, recorded: Path | None) -> Dataset:
@@ -171,8 +225,15 @@ def compare(
     champion: PolicyBundle | None,
     preferences: Preferences,
     rule: GateRule,
+    test: Test | None = None,
+    since: float | None = None,
 ) -> tuple[GateResult, Evaluation | None]:
-    """Judge a candidate on the held-out rows, whichever kind they are."""
+    """Judge a candidate on the held-out rows, whichever kind they are.
+
+    ``test``: which question it is (None: the only one). ``since``: decisions up to then do not
+    count; recorded outcomes always do.
+    """
+    level = rule.alpha if test is None else test.level
     prices_of = _prices()
     if dataset.recorded:
         return judge(
@@ -182,8 +243,10 @@ def compare(
                 champion=champion,
                 preferences=preferences,
                 prices_of=prices_of,
+                confidence=1 - 2 * level,
             ),
             rule,
+            test,
         )
     return judge(
         lambda: evaluate(
@@ -192,8 +255,11 @@ def compare(
             champion=champion,
             preferences=preferences,
             target=serving_target(preferences, prices_of),
+            since=since,
+            confidence=1 - 2 * level,
         ),
         rule,
+        test,
     )
 
 
@@ -242,6 +308,7 @@ def _track(
             "exploration": preferences.exploration,
             "gate_margin": settings.rule.margin,
             "gate_bound": settings.rule.bound,
+            "gate_alpha": settings.rule.alpha,
             "fit": info["fit"],
         },
         metrics={
