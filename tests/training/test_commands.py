@@ -47,7 +47,13 @@ def _write(log: Sequence[LoggedDecision], folder: Path = DATA) -> None:
 
 def _run(*args: str) -> Result:
     app = typer.Typer()
-    for command in (commands.train, commands.evaluate, commands.promote, commands.rollback):
+    for command in (
+        commands.train,
+        commands.evaluate,
+        commands.promote,
+        commands.challenge,
+        commands.rollback,
+    ):
         app.command()(command)
     return CliRunner().invoke(app, [args[0], "--data-dir", str(DATA), *args[1:]])
 

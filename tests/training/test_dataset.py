@@ -96,7 +96,7 @@ def test_the_fingerprint_changes_with_the_data_only() -> None:
     first = from_log(log).fingerprint
     assert from_log(log).fingerprint == first
     assert from_log(log[:-1]).fingerprint != first
-    changed = replace(log[0], quality=1.0 - (log[0].quality or 0.0))
+    changed = judged(log[0], 1.0 - (log[0].quality or 0.0))
     assert from_log([changed, *log[1:]]).fingerprint != first
 
 

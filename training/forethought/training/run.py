@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from forethought.models.bundle import PolicyBundle
 from forethought.router.allocation import Preferences
 from forethought.router.candidates import target_probabilities
 from forethought.router.errors import ConfigError
-from forethought.router.log import LogReader, Store
 from forethought.router.pricing import PriceTable
 from forethought.router.records import LoggedDecision
 from forethought.router.registry import Registry
-from forethought.training.dataset import Dataset, from_log
+from forethought.router.shadow import ShadowSummary, read_shadow
+from forethought.training import plots
+from forethought.training.dataset import Dataset
 from forethought.training.errors import TrainingError
 from forethought.training.evaluation import Evaluation, Target, evaluate, summary
+from forethought.training.evidence import gather
 from forethought.training.fit import fit_bundle
-from forethought.training.full_feedback import PricesOf, evaluate_recorded
+from forethought.training.full_feedback import PricesOf, evaluate_recorded, with_costs
 from forethought.training.gate import GateResult, GateRule, judge
 from forethought.training.lineage import serving, starting_point
-from forethought.training.recorded import read_recorded
-from forethought.training.tracking import Tracked, track
+from forethought.training.search import Budget, Told
+from forethought.training.sources import Source, read
+from forethought.training.tracking import Alias, Record, Tracked, track
 
-LOG_FILE = "forethought.sqlite"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
     """What to train on, how to judge it, and what to do then.
 
-    ``store``: the log's URL (None: the file in ``data_dir``). ``recorded``: train on this file
-    instead of the log. ``force``: promote whatever the gate says. ``mlflow_url``: None for the
-    local file; ``track`` False for no tracking at all.
+    ``budget``: how long to search settings. ``force``: promote whatever the gate says.
+    ``challenge``: let a policy that is not promoted score live traffic without serving it.
+    ``mlflow_url``: None for the local file; ``track`` False for no tracking at all.
     """
 
-    data_dir: Path
-    store: str | None = None
-    recorded: Path | None = None
+    source: Source
     seed: int = 0
+    budget: Budget = field(default_factory=Budget)
     promote: bool = True
     force: bool = False
+    challenge: bool = False
     preferences: Preferences = field(default_factory=Preferences)
     rule: GateRule = field(default_factory=GateRule)
     mlflow_url: str | None = None
     track: bool = True
+
+    @property
+    def data_dir(self) -> Path:
+        return self.source.data_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,7 @@ class TrainResult:
     evaluation: Evaluation | None
     promoted: bool
     forced: bool
+    challenges: bool
     tracked: Tracked | None
     notes: tuple[str, ...]
 
@@ -76,17 +82,21 @@ class Comparison:
     champion: str
     gate: GateResult
     evaluation: Evaluation | None
+    shadow: ShadowSummary | None = None
+    """What the version would have chosen on live traffic, if it ever challenged."""
 
 
-def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult:
+def train(
+    settings: TrainSettings, *, say: Callable[[str], None], told: Told | None = None
+) -> TrainResult:
     """Fit, judge, save, and promote where the gate or ``force`` says so.
 
-    ``say`` is told what is being done, stage by stage.
+    ``say`` is told what is being done, stage by stage, ``told`` of each trial of the search.
     """
     registry = Registry(settings.data_dir)
     notes: list[str] = []
     say("reading the data")
-    dataset = read(settings.data_dir, settings.store, settings.recorded)
+    dataset = read(settings.source)
     if not len(dataset):
         raise TrainingError(
             f"The {dataset.source} has no decision to learn from{_left_out(dataset)}.",
@@ -96,18 +106,27 @@ def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult
     champion = serving(registry, notes)
     initial = None if dataset.recorded else starting_point(registry, champion, dataset, notes)
     say(f"fitting on {len(dataset.train)} answers")
-    bundle = fit_bundle(dataset, seed=settings.seed, init=initial)
+    bundle = fit_bundle(
+        dataset, seed=settings.seed, init=initial, budget=settings.budget, told=told
+    )
     say(f"judging on {len(dataset.test)} held-out answers")
     gate, evaluation = compare(dataset, bundle, champion, settings.preferences, settings.rule)
     registry.save(bundle)
     promoted = settings.force or (settings.promote and gate.promote)
+    challenges = settings.challenge and not promoted and bundle.version != _name(champion)
     if promoted:
         registry.promote(bundle.version)
+    elif challenges:
+        registry.challenge(bundle.version)
     champion_version = _name(champion)
     tracked = None
     if settings.track:
         say("recording the run in MLflow")
-        tracked = _track(settings, registry, bundle, champion_version, gate, evaluation, promoted)
+        alias: Alias | None = "champion" if promoted else "challenger" if challenges else None
+        record = _record(settings, registry, bundle, champion_version, gate, evaluation, alias)
+        say("drawing its plots")
+        record = replace(record, plots=_plots(settings, dataset, bundle, champion))
+        tracked = track(record, data_dir=settings.data_dir, url=settings.mlflow_url)
     return TrainResult(
         bundle=bundle,
         folder=registry.path(bundle.version),
@@ -117,22 +136,17 @@ def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult
         evaluation=evaluation,
         promoted=promoted,
         forced=promoted and not gate.promote,
+        challenges=challenges,
         tracked=tracked,
         notes=tuple(notes),
     )
 
 
 def compare_saved(
-    *,
-    data_dir: Path,
-    store: str | None,
-    recorded: Path | None,
-    version: str | None,
-    preferences: Preferences,
-    rule: GateRule,
+    source: Source, *, version: str | None, preferences: Preferences, rule: GateRule
 ) -> Comparison:
     """Judge a saved version (None: the newest) against the champion."""
-    registry = Registry(data_dir)
+    registry = Registry(source.data_dir)
     if version is None:
         saved = registry.versions()
         if not saved:
@@ -144,25 +158,15 @@ def compare_saved(
         version = saved[-1]
     candidate = registry.load(version)
     champion = serving(registry, [])
-    dataset = read(data_dir, store, recorded)
+    dataset = read(source)
     gate, evaluation = compare(dataset, candidate, champion, preferences, rule)
-    return Comparison(version=version, champion=_name(champion), gate=gate, evaluation=evaluation)
-
-
-def read(data_dir: Path, store: str | None, recorded: Path | None) -> Dataset:
-    """The dataset of a file of recorded outcomes, or of the log."""
-    if recorded is not None:
-        return read_recorded(recorded)
-    url = store or str(data_dir / LOG_FILE)
-    missing = _missing_file(url)
-    if missing is not None:  # opening would create it
-        raise ConfigError(
-            f"There is no log at {missing}.",
-            param="store",
-            remedy="Serve some traffic first, or name another by --data-dir or --store.",
-        )
-    with Store.open(url) as opened:
-        return from_log(LogReader(opened).logged_decisions())
+    return Comparison(
+        version=version,
+        champion=_name(champion),
+        gate=gate,
+        evaluation=evaluation,
+        shadow=read_shadow(source.data_dir, version),
+    )
 
 
 def compare(
@@ -172,8 +176,9 @@ def compare(
     preferences: Preferences,
     rule: GateRule,
 ) -> tuple[GateResult, Evaluation | None]:
-    """Judge a candidate on the held-out rows, whichever kind they are."""
+    """Judge a candidate on the held-out rows, whichever kind they are, by explicit judgements."""
     prices_of = _prices()
+    dataset = dataset.explicit
     if dataset.recorded:
         return judge(
             lambda: evaluate_recorded(
@@ -217,46 +222,72 @@ def _prices() -> PricesOf:
     return prices_of
 
 
-def _track(
+def _record(
     settings: TrainSettings,
     registry: Registry,
     bundle: PolicyBundle,
     champion: str,
     gate: GateResult,
     evaluation: Evaluation | None,
-    promoted: bool,
-) -> Tracked:
+    alias: Alias | None,
+) -> Record:
     info = bundle.manifest["info"]
-    preferences = settings.preferences
-    return track(
-        data_dir=settings.data_dir,
-        url=settings.mlflow_url,
-        name=bundle.version,
+    preferences, data = settings.preferences, info["data"]
+    return Record(
+        version=bundle.version,
         params={
             "seed": settings.seed,
             "initial": info["initial"],
             "champion": champion,
-            "source": info["data"]["source"],
+            "source": data["source"],
+            "split": settings.source.split,
+            "signal": dict(settings.source.weights.by_name),
             "value_usd": preferences.value_usd,
             "latency_usd_per_s": preferences.latency_usd_per_s,
             "exploration": preferences.exploration,
             "gate_margin": settings.rule.margin,
             "gate_bound": settings.rule.bound,
             "fit": info["fit"],
+            "tuned": {head: one["params"] for head, one in info["tuning"].items() if one["taken"]},
         },
         metrics={
-            "data": {k: v for k, v in info["data"].items() if k != "recorded"},
+            "data": {k: v for k, v in data.items() if k != "recorded"},
             "held_out": info["held_out"],
-            "promoted": int(promoted),
+            "tuning": info["tuning"],
+            "promoted": int(alias == "champion"),
             **({} if evaluation is None else {"evaluation": summary(evaluation)}),
         },
         tags={
             "policy_version": bundle.version,
-            "data_fingerprint": info["data"]["fingerprint"],
+            "data_fingerprint": data["fingerprint"],
             "gate": gate.reason[:5000],
         },
+        data=(data["source"], data["fingerprint"]),
         bundle=registry.path(bundle.version),
+        alias=alias,
     )
+
+
+def _plots(
+    settings: TrainSettings,
+    dataset: Dataset,
+    bundle: PolicyBundle,
+    champion: PolicyBundle | None,
+) -> dict[str, Any]:
+    prices_of = _prices()
+    try:
+        evidence = gather(
+            with_costs(dataset, prices_of) if dataset.recorded else dataset,
+            candidate=bundle,
+            champion=champion,
+            preferences=settings.preferences,
+            prices_of=prices_of,
+        )
+        return dict(plots.draw(evidence))
+    except Exception:
+        # A picture less is no reason to lose a round of training.
+        log.exception("the run's plots could not be drawn")
+        return {}
 
 
 def _name(champion: PolicyBundle | None) -> str:
@@ -266,18 +297,3 @@ def _name(champion: PolicyBundle | None) -> str:
 def _left_out(dataset: Dataset) -> str:
     said = ", ".join(f"{count} with {reason}" for reason, count in dataset.left_out.items())
     return f" (left out: {said})" if said else ""
-
-
-def _missing_file(url: str) -> Path | None:
-    """The SQLite file that ``url`` names, if it does not exist."""
-    path = Path(url)
-    if "://" in url:
-        try:
-            parsed = make_url(url)
-        except ArgumentError:
-            return None  # the store says what is wrong with it
-        if parsed.get_backend_name() != "sqlite":
-            return None
-        path = Path(parsed.database or "")
-    path = path.expanduser()
-    return None if path.exists() else path
