@@ -4,9 +4,10 @@ Two windows of the newest decisions are looked at:
 
 - *Features* by the population stability index, ``PSI = sum_b (p_b - q_b) ln(p_b / q_b)`` over the
   deciles of the training rows and one bin for "does not apply". 0.25 is the usual mark of a large
-  shift. Where nothing moved, PSI is about ``chi2(B - 1) (1/n + 1/m)`` (Yurdakul and Naranjo, 2020),
-  so small samples exceed it by chance: both marks have to be passed. n and m count contexts, as
-  the queries on one context are alike.
+  shift, but small samples exceed it by chance (where nothing moved, PSI is about
+  ``chi2(B - 1) (1/n + 1/m)``; Yurdakul and Naranjo, 2020). So a feature has moved only if a
+  chi-squared test of homogeneity says so too, at 1% over all features. n and m count contexts,
+  as the queries on one context are alike.
 - *Calibration* by the mean of what was predicted for the answers minus what they were judged to
   be, over contexts. Its interval has to leave the allowed error on one side.
 
@@ -139,7 +140,7 @@ def check(
         passed = {
             name: value
             for name, (value, chance) in found.items()
-            if value > max(rule.psi_limit, chance)
+            if value > rule.psi_limit and not chance
         }
         moved = dict(sorted(passed.items(), key=lambda pair: -pair[1]))
     errors, n_judged = _errors(newest, policy)
@@ -176,8 +177,8 @@ def write_status(found: Drift, folder: Path) -> None:
 
 def _psi_by_feature(
     newest: Sequence[LoggedDecision], against: Reference
-) -> dict[str, tuple[float, float]]:
-    """PSI of each feature, and what it stays below by chance."""
+) -> dict[str, tuple[float, bool]]:
+    """PSI of each feature, and whether it may be chance."""
     from scipy.stats import chi2  # noqa: PLC0415 - a second to import
 
     rows = [one.decision.features for one in newest]
@@ -189,9 +190,13 @@ def _psi_by_feature(
         if name.startswith("hist_"):
             continue  # a policy's own doing: more traffic is more history
         expected = np.array(of_feature["shares"])
-        value = psi(expected, _shares(_column(rows, name), of_feature["edges"]))
-        chance = float(chi2.isf(_ALPHA / len(features), max(1, len(expected) - 1)))
-        found[name] = (value, chance * (1 / n + 1 / m))
+        shares = _shares(_column(rows, name), of_feature["edges"])
+        pooled = (n * shares + m * expected) / (n + m)
+        there = pooled > 0
+        squares = (shares - expected)[there] ** 2 / pooled[there]
+        statistic = float(squares.sum()) / (1 / n + 1 / m)
+        critical = float(chi2.isf(_ALPHA / len(features), max(1, int(there.sum()) - 1)))
+        found[name] = (psi(expected, shares), statistic <= critical)
     return found
 
 

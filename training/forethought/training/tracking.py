@@ -30,6 +30,8 @@ MODEL: Final = "forethought-policy"
 
 VERSION_TAG: Final = "policy_version"
 _BUNDLE: Final = "bundle"
+_KIND: Final = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's page otherwise guesses, and shows plots as those of a language model's evaluation."""
 _NOISY: Final = ("mlflow", "alembic")
 
 Alias = Literal["champion", "challenger"]
@@ -154,7 +156,9 @@ def _record(client: Any, local: Path | None, record: Record) -> str:
         experiment_id = experiment.experiment_id
     else:
         artefacts = None if local is None else (local / "mlruns").absolute().as_uri()
-        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=artefacts)
+        experiment_id = client.create_experiment(
+            EXPERIMENT, artifact_location=artefacts, tags=_KIND
+        )
     run = client.create_run(experiment_id, run_name=record.version)
     run_id: str = run.info.run_id
     status = "FAILED"
@@ -245,6 +249,7 @@ def _first_line(error: Exception) -> str:
 def _client(url: str) -> Iterator[Any]:
     """MLflow's client. No log lines, and nothing sent to anyone but the tracking server."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
     try:
