@@ -15,7 +15,7 @@ from forethought.api.schedule import Scheduler, jobs_of
 from forethought.api.settings import Settings, load_settings
 
 
-def _settings(tmp_path: Path, **given: object) -> Settings:
+def _settings(tmp_path: Path, **given: Any) -> Settings:
     return load_settings(
         data_dir=tmp_path / "data", upstream_base_url="http://127.0.0.1:9", **given
     )

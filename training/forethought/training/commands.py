@@ -16,6 +16,7 @@ from forethought.training.options import (
     Bound,
     BoundName,
     DataDir,
+    EngineOption,
     Exploration,
     LatencyUsd,
     Margin,
@@ -59,6 +60,15 @@ def train(
         int | None,
         typer.Option(min=0, help="Search so many settings for each predictor; reproducible."),
     ] = None,
+    engine: Annotated[
+        EngineOption,
+        typer.Option(
+            help="How an export is fitted: in memory, out of core (stream), or on a Dask cluster."
+        ),
+    ] = EngineOption.memory,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of the Dask cluster, such as tcp://host:8786.")
+    ] = None,
     signal: Signals = None,
     split: SplitBy = SplitName.context,
     promote: Annotated[
@@ -90,6 +100,8 @@ def train(
         settings = run.TrainSettings(
             source=make_source(data_dir, store, origin, signal, split),
             seed=seed,
+            engine=engine.value,
+            scheduler=scheduler,
             budget=Budget(
                 trials=tune_trials, seconds=None if tune_minutes is None else 60 * tune_minutes
             ),

@@ -40,6 +40,14 @@ class SplitName(StrEnum):
     time = "time"
 
 
+class EngineOption(StrEnum):
+    """How a policy is fitted."""
+
+    memory = "memory"
+    stream = "stream"
+    dask = "dask"
+
+
 DataDir = Annotated[
     Path,
     typer.Option(

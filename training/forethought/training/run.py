@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.models.bundle import PolicyBundle
+from forethought.models.demand import DemandModel
 from forethought.router.allocation import Preferences
 from forethought.router.candidates import target_probabilities
 from forethought.router.errors import ConfigError
@@ -24,6 +25,7 @@ from forethought.training.evidence import gather
 from forethought.training.fit import fit_bundle
 from forethought.training.full_feedback import PricesOf, evaluate_recorded, with_costs
 from forethought.training.gate import GateResult, GateRule, judge
+from forethought.training.large import EngineName, fit_large
 from forethought.training.lineage import serving, starting_point
 from forethought.training.search import Budget, Told
 from forethought.training.sources import Source, read
@@ -34,7 +36,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """What to train on, how to judge it, and what to do then.
+    """What to train on and how, how to judge it, and what to do then.
+
+    ``engine``: ``memory``, or ``stream`` and ``dask`` for an export of any size.
 
     ``budget``: how long to search settings. ``force``: promote whatever the gate says.
     ``challenge``: let a policy that is not promoted score live traffic without serving it.
@@ -43,6 +47,8 @@ class TrainSettings:
 
     source: Source
     seed: int = 0
+    engine: EngineName = "memory"
+    scheduler: str | None = None
     budget: Budget = field(default_factory=Budget)
     promote: bool = True
     force: bool = False
@@ -95,20 +101,8 @@ def train(
     """
     registry = Registry(settings.data_dir)
     notes: list[str] = []
-    say("reading the data")
-    dataset = read(settings.source)
-    if not len(dataset):
-        raise TrainingError(
-            f"The {dataset.source} has no decision to learn from{_left_out(dataset)}.",
-            param=dataset.source,
-            remedy="Serve some traffic first, and give feedback on it.",
-        )
     champion = serving(registry, notes)
-    initial = None if dataset.recorded else starting_point(registry, champion, dataset, notes)
-    say(f"fitting on {len(dataset.train)} answers")
-    bundle = fit_bundle(
-        dataset, seed=settings.seed, init=initial, budget=settings.budget, told=told
-    )
+    dataset, bundle, initial = _fitted(settings, registry, champion, notes, say, told)
     say(f"judging on {len(dataset.test)} held-out answers")
     gate, evaluation = compare(dataset, bundle, champion, settings.preferences, settings.rule)
     registry.save(bundle)
@@ -140,6 +134,41 @@ def train(
         tracked=tracked,
         notes=tuple(notes),
     )
+
+
+def _fitted(
+    settings: TrainSettings,
+    registry: Registry,
+    champion: PolicyBundle | None,
+    notes: list[str],
+    say: Callable[[str], None],
+    told: Told | None,
+) -> tuple[Dataset, PolicyBundle, PolicyBundle | None]:
+    """The data to judge by, the new policy, and the one that it started from."""
+    if settings.engine != "memory":
+        dataset, bundle = fit_large(
+            settings.source,
+            engine=settings.engine,
+            scheduler=settings.scheduler,
+            seed=settings.seed,
+            demand=DemandModel() if champion is None else champion.demand,
+            say=say,
+        )
+        return dataset, bundle, None
+    say("reading the data")
+    dataset = read(settings.source)
+    if not len(dataset):
+        raise TrainingError(
+            f"The {dataset.source} has no decision to learn from{_left_out(dataset)}.",
+            param=dataset.source,
+            remedy="Serve some traffic first, and give feedback on it.",
+        )
+    initial = None if dataset.recorded else starting_point(registry, champion, dataset, notes)
+    say(f"fitting on {len(dataset.train)} answers")
+    bundle = fit_bundle(
+        dataset, seed=settings.seed, init=initial, budget=settings.budget, told=told
+    )
+    return dataset, bundle, initial
 
 
 def compare_saved(
@@ -241,6 +270,7 @@ def _record(
             "champion": champion,
             "source": data["source"],
             "split": settings.source.split,
+            "engine": settings.engine,
             "signal": dict(settings.source.weights.by_name),
             "value_usd": preferences.value_usd,
             "latency_usd_per_s": preferences.latency_usd_per_s,
