@@ -78,7 +78,13 @@ def test_out_of_core_learns_what_is_there_to_learn(export: Path, bulk: Bulk) -> 
 
 def test_an_engine_wants_an_export_and_enough_of_it(tmp_path: Path) -> None:
     source = Source(data_dir=tmp_path)
-    given = {"scheduler": None, "seed": 0, "demand": DemandModel(), "say": lambda _: None}
+    given = {
+        "scheduler": None,
+        "seed": 0,
+        "threads": 1,
+        "demand": DemandModel(),
+        "say": lambda _: None,
+    }
     with pytest.raises(ConfigError, match="reads an export"):
         fit_large(source, engine="stream", **given)  # type: ignore[arg-type]
     write_parquet([(one, Signs()) for one in make_log(20, seed=1)], tmp_path / "few")

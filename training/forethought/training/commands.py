@@ -69,6 +69,9 @@ def train(
     scheduler: Annotated[
         str | None, typer.Option(help="Of the Dask cluster, such as tcp://host:8786.")
     ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Of --engine stream; more than one wants an idle machine.")
+    ] = 1,
     signal: Signals = None,
     split: SplitBy = SplitName.context,
     promote: Annotated[
@@ -102,6 +105,7 @@ def train(
             seed=seed,
             engine=engine.value,
             scheduler=scheduler,
+            threads=threads,
             budget=Budget(
                 trials=tune_trials, seconds=None if tune_minutes is None else 60 * tune_minutes
             ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from itertools import islice
 from typing import Final, Literal
@@ -29,6 +28,7 @@ def fit_large(
     engine: EngineName,
     scheduler: str | None,
     seed: int,
+    threads: int,
     demand: DemandModel,
     say: Callable[[str], None],
 ) -> tuple[Dataset, PolicyBundle]:
@@ -54,7 +54,7 @@ def fit_large(
     say("reading the labels")
     bulk = read_bulk(path, source.weights)
     bundle = fit_bulk(
-        bulk, engine=_engine(engine, scheduler), seed=seed, threads=os.cpu_count() or 1,
+        bulk, engine=_engine(engine, scheduler), seed=seed, threads=threads,
         demand=demand, say=say,
     )  # fmt: skip
     say("reading held-out decisions")

@@ -157,6 +157,11 @@ def scan(path: Path) -> pads.Dataset:
     return pads.dataset(files, schema=schema, format="parquet")
 
 
+def empty_schema(features: Sequence[str]) -> pa.Schema:
+    """The schema of a redacted export with these features."""
+    return _schema(features, redacted=True)
+
+
 def day_of(at: float) -> str:
     """The day (UTC) of a time."""
     return datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d")

@@ -38,7 +38,9 @@ log = logging.getLogger(__name__)
 class TrainSettings:
     """What to train on and how, how to judge it, and what to do then.
 
-    ``engine``: ``memory``, or ``stream`` and ``dask`` for an export of any size.
+    ``engine``: ``memory``, or ``stream`` and ``dask`` for an export of any size. ``threads``:
+    of ``stream``; more than one loses where the processor is busy, as LightGBM's wait for each
+    other.
 
     ``budget``: how long to search settings. ``force``: promote whatever the gate says.
     ``challenge``: let a policy that is not promoted score live traffic without serving it.
@@ -49,6 +51,7 @@ class TrainSettings:
     seed: int = 0
     engine: EngineName = "memory"
     scheduler: str | None = None
+    threads: int = 1
     budget: Budget = field(default_factory=Budget)
     promote: bool = True
     force: bool = False
@@ -151,6 +154,7 @@ def _fitted(
             engine=settings.engine,
             scheduler=settings.scheduler,
             seed=settings.seed,
+            threads=settings.threads,
             demand=DemandModel() if champion is None else champion.demand,
             say=say,
         )

@@ -64,7 +64,6 @@ class Signs:
 
     retried_after_s: float | None = None
     rephrased_after_s: float | None = None
-    rephrased_similarity: float | None = None
     continued_after_s: float | None = None
     abandoned: bool = False
 
@@ -216,18 +215,29 @@ def _followed(
     # A call that failed is asked again for that reason, and says nothing about an answer.
     if before.outcome is None or before.outcome.status not in {"ok", "cancelled"}:
         return signs
-    first, second = _normal(before.decision.query), _normal(after.decision.query)
-    if not first or not second:
-        return signs
     seconds = after.decision.created_at - before.decision.created_at
-    if first == second:
+    found = sign_between(before.decision.query, after.decision.query, embed, similarity)
+    if found == "retry":
         return replace(signs, retried_after_s=seconds)
+    if found == "rephrase":
+        return replace(signs, rephrased_after_s=seconds)
+    return replace(signs, continued_after_s=seconds) if found == "continue" else signs
+
+
+def sign_between(
+    before: str, after: str, embed: Embed | None, similarity: float = SIMILARITY
+) -> str | None:
+    """What a query says of the answer to the one before; None where a text is missing."""
+    first, second = _normal(before), _normal(after)
+    if not first or not second:
+        return None
+    if first == second:
+        return "retry"
     if embed is not None and _numbers(first) == _numbers(second):
-        one, other = embed([before.decision.query, after.decision.query])
-        cosine = float(one @ other)
-        if cosine >= similarity:
-            return replace(signs, rephrased_after_s=seconds, rephrased_similarity=cosine)
-    return replace(signs, continued_after_s=seconds)
+        one, other = embed([before, after])
+        if float(one @ other) >= similarity:
+            return "rephrase"
+    return "continue"
 
 
 def _normal(query: str) -> str:
