@@ -11,6 +11,7 @@ from forethought.models.demand import DemandModel
 from forethought.router.errors import ConfigError
 from forethought.training.bulk import read_bulk
 from forethought.training.dataset import Dataset, from_signed, is_held_out
+from forethought.training.drift import reference
 from forethought.training.engines import Engine, fit_bulk, on_dask, out_of_core
 from forethought.training.fit import measure
 from forethought.training.parquet import read_parquet
@@ -67,6 +68,8 @@ def fit_large(
     info = dict(bundle.manifest["info"])
     info["held_out"] = {"fitted": measure(test, bundle.outcome, bundle.predictability)}
     info["engine"] = engine
+    # Of held-out contexts: the same traffic, and at hand.
+    info["reference"] = reference(test.rows, test.groups)
     return test, PolicyBundle.build(
         predictability=bundle.predictability,
         outcome=bundle.outcome,
