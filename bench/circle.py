@@ -186,7 +186,11 @@ def plot(rounds: Sequence[Round], lines: dict[str, float], path: Path) -> None:
     axis.fill_between(at, low, high, alpha=0.2)
     axis.plot(at, [o.utility[0] for o in rounds], marker="o", label="what the gate let serve")
     axis.plot(at, [o.candidate[0] for o in rounds], linestyle=":", label="without a gate")
-    for (name, value), style in zip(lines.items(), ("--", "-.", ":", "-"), strict=False):
+    named: dict[float, list[str]] = {}
+    for name, value in lines.items():
+        named.setdefault(value, []).append(name)
+    for (value, names), style in zip(named.items(), ("--", "-.", ":", "-"), strict=False):
+        name = " = ".join(names)
         axis.axhline(value, linestyle=style, color="grey", linewidth=1)
         axis.annotate(name, (len(rounds) - 1, value), fontsize=8, va="bottom", ha="right")
     axis.set(xlabel="round", ylabel="utility a query, output tokens", xticks=list(at))

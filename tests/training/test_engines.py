@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,9 +99,8 @@ def test_an_engine_wants_an_export_and_enough_of_it(tmp_path: Path) -> None:
 @pytest.fixture
 def cluster() -> Iterator[str]:
     """Two workers, each a process of its own."""
-    from distributed import LocalCluster
-
-    with LocalCluster(
+    distributed: Any = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
         memory_limit="1GiB",
     ) as found:  # fmt: skip
@@ -113,7 +113,6 @@ def cluster() -> Iterator[str]:
 def test_two_dask_workers_grow_the_same_trees_within_tolerance(
     export: Path, bulk: Bulk, cluster: str
 ) -> None:
-    pytest.importorskip("dask")
     one, two = _fit(bulk, out_of_core), _fit(bulk, on_dask(cluster))
     held = from_signed(read_parquet(export), source="x")
     inputs = matrix(held.test.rows, held.test.strategies)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -31,6 +31,8 @@ from forethought.training.dataset import Flags, Floats, is_held_out
 from forethought.training.errors import TrainingError
 from forethought.training.parquet import FEATURE, parquet_files
 from forethought.training.signals import SIGN_QUALITY, Weights
+
+pc: Any = pyarrow.compute  # its functions are made when it is imported, so no checker sees them
 
 Codes = NDArray[np.int64]
 Matrix = NDArray[np.float32]

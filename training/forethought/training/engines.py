@@ -8,6 +8,7 @@ and those calibrate.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -158,7 +159,7 @@ def out_of_core(data: HeadData, params: dict[str, Any], rounds: int) -> str:
 
     columns = data.columns
     parts = list(data.bulk.parts(data.rows))
-    sequences = [Rows(chunk.file, chunk.row_group, own) for chunk, own in parts]
+    sequences: list[Any] = [Rows(chunk.file, chunk.row_group, own) for chunk, own in parts]
     train = lgb.Dataset(
         sequences,
         data.target[data.rows],
@@ -179,9 +180,10 @@ def on_dask(scheduler: str) -> Engine:
 
     def fit(data: HeadData, params: dict[str, Any], rounds: int) -> str:
         try:
-            import dask.array as da  # noqa: PLC0415 - only where asked
-            from dask.delayed import delayed  # noqa: PLC0415 - likewise
-            from distributed import Client  # noqa: PLC0415 - likewise
+            # By name: Dask types only a part of what it offers.
+            dask: Any = importlib.import_module("dask")
+            da: Any = importlib.import_module("dask.array")
+            distributed: Any = importlib.import_module("distributed")
         except ImportError as error:
             raise ConfigError(
                 "Dask is not installed.",
@@ -191,7 +193,7 @@ def on_dask(scheduler: str) -> Engine:
         from lightgbm.dask import DaskLGBMRegressor  # noqa: PLC0415 - seconds to import
 
         try:
-            client = Client(scheduler, timeout="20s")
+            client = distributed.Client(scheduler, timeout="20s")
         except OSError as error:
             raise ConfigError(
                 f"The Dask scheduler {scheduler} does not answer.",
@@ -202,7 +204,7 @@ def on_dask(scheduler: str) -> Engine:
             x_parts, y_parts = [], []
             for chunk, own in data.bulk.parts(data.rows):
                 n = int(own.sum())
-                loaded = delayed(_columns)(chunk.file, chunk.row_group, own, data.columns)
+                loaded = dask.delayed(_columns)(chunk.file, chunk.row_group, own, data.columns)
                 x_parts.append(
                     da.from_delayed(loaded, (n, len(data.feature_names)), dtype=np.float32)
                 )
