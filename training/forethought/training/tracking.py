@@ -31,7 +31,7 @@ MODEL: Final = "forethought-policy"
 VERSION_TAG: Final = "policy_version"
 _BUNDLE: Final = "bundle"
 _KIND: Final = {"mlflow.experimentKind": "custom_model_development"}
-"""MLflow's page otherwise guesses, and shows plots as those of a language model's evaluation."""
+"""What MLflow calls an experiment that trains models; unnamed, its page guesses."""
 _NOISY: Final = ("mlflow", "alembic")
 
 Alias = Literal["champion", "challenger"]
