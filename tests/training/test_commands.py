@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ from forethought.models.bundle import PolicyBundle
 from forethought.router.log import LogWriter, Store
 from forethought.router.records import LoggedDecision
 from forethought.router.registry import Registry
-from forethought.training import commands, lineage
+from forethought.training import commands, lineage, operations
 from forethought.training.dataset import from_log, is_held_out
 from forethought.training.lineage import starting_point
-from tests.training.synthetic import EQUAL, EXPLORING, make_log
+from tests.training.synthetic import EQUAL, EXPLORING, judged, make_log
 
 DATA = Path("data")
 
@@ -47,9 +49,11 @@ def _write(log: Sequence[LoggedDecision], folder: Path = DATA) -> None:
 
 def _run(*args: str) -> Result:
     app = typer.Typer()
-    for command in (commands.train, commands.evaluate, commands.promote, commands.rollback):
+    given = (commands.train, commands.evaluate, commands.promote, commands.challenge)
+    for command in (*given, commands.rollback, operations.export, operations.drift):
         app.command()(command)
-    return CliRunner().invoke(app, [args[0], "--data-dir", str(DATA), *args[1:]])
+    folder = [] if "--data-dir" in args else ["--data-dir", str(DATA)]
+    return CliRunner().invoke(app, [args[0], *folder, *args[1:]])
 
 
 def _json(result: Result) -> dict[str, Any]:
@@ -102,6 +106,12 @@ def test_a_run_is_recorded_in_a_local_mlflow_quietly(
     assert 0 < metrics["held_out.fitted.quality.brier"] < 0.3
     assert tags["data_fingerprint"] == figures["data"]["fingerprint"]
     assert status == [("FINISHED",)]
+    assert {path.name for path in (DATA / "mlruns").rglob("*.png")} == {
+        "calibration.png",
+        "importance.png",
+        "pareto.png",
+        "weights.png",
+    }
     (manifest,) = (DATA / "mlruns").rglob("manifest.json")
     assert PolicyBundle.load(manifest.parent).version == figures["version"]
     assert logging.getLogger("mlflow").level in {logging.NOTSET, logging.INFO}
@@ -161,6 +171,111 @@ def test_an_unreachable_tracking_server_does_not_stop_training(
     assert trained.exit_code == 0
     assert "Not recorded in MLflow (http://127.0.0.1:9): " in trained.stdout
     assert Registry(DATA).versions()
+
+
+def test_an_export_teaches_what_the_log_teaches(helpful_log: list[LoggedDecision]) -> None:
+    _write(helpful_log)
+    exported = _json(_run("export", "out", "--json"))
+    assert exported["redacted"]
+    assert sum(exported["days"].values()) == len(helpful_log)
+    by_store, by_export = (
+        _json(_run("train", "--from", origin, "--mlflow", "off", "--no-promote", "--json"))
+        for origin in ("store", "out")
+    )
+    assert by_export["data"]["fingerprint"] == by_store["data"]["fingerprint"]
+    assert by_export["held_out"] == by_store["held_out"]
+    day = _json(_run("export", "some", "--since", "1970-01-02", "--json"))
+    assert day["days"] == {}
+
+
+def test_a_dry_run_says_what_would_be_and_changes_nothing(
+    helpful_log: list[LoggedDecision],
+) -> None:
+    _write(helpful_log)
+    trained = _run("train", "--no-promote", "--challenge", "--mlflow", "off", "--json")
+    version, registry = _json(trained)["version"], Registry(DATA)
+    assert registry.challenger() == version
+    said = _run("promote", version, "--dry-run")
+    assert said.exit_code == 0, said.output
+    assert "Dry run: nothing was changed. By the gate" in said.stdout
+    assert "it scored no live traffic" in said.stdout
+    assert registry.champion() is None
+    assert registry.challenger() == version
+    _run("promote", version, "--mlflow", "off")
+    assert (registry.champion(), registry.challenger()) == (version, None)
+    _run("challenge", version, "--mlflow", "off")
+    assert registry.challenger() == version
+    assert "No policy challenges" in _run("challenge", "--stop", "--mlflow", "off").stdout
+    assert registry.challenger() is None
+
+
+def test_mlflows_aliases_follow_and_a_tampered_bundle_is_refused(
+    helpful_log: list[LoggedDecision], tmp_path: Path
+) -> None:
+    _write(helpful_log)
+    version = _json(_run("train", "--no-promote", "--challenge", "--json"))["version"]
+    assert _alias_of("challenger") == version
+    _run("promote", version)
+    assert (_alias_of("champion"), _alias_of("challenger")) == (version, None)
+    url = f"sqlite:///{(DATA / 'mlflow.db').absolute()}"
+    elsewhere = ["--data-dir", str(tmp_path / "elsewhere"), "--mlflow", url]
+    assert "serves now" in _run("promote", "@champion", *elsewhere).stdout
+    assert Registry(tmp_path / "elsewhere").champion() == version
+    (text,) = (DATA / "mlruns").rglob("outcome_quality.txt")
+    text.write_text(text.read_text() + " ")
+    refused = _run("promote", "@champion", "--data-dir", str(tmp_path / "third"), "--mlflow", url)
+    assert refused.exit_code == 2
+    assert "does not have the sha256" in refused.stderr
+    assert Registry(tmp_path / "third").versions() == []
+    _run("rollback")
+    assert _alias_of("champion") is None
+
+
+def _alias_of(alias: str) -> str | None:
+    """The policy that MLflow's registry calls so."""
+    with sqlite3.connect(DATA / "mlflow.db") as database:
+        found = database.execute(
+            "select t.value from registered_model_aliases a join model_version_tags t "
+            "on t.name = a.name and t.version = a.version where a.alias = ?",
+            (alias,),
+        ).fetchone()
+    database.close()
+    return None if found is None else str(found[0])
+
+
+def test_a_policy_that_is_wrong_about_its_answers_is_taken_back(
+    helpful_log: list[LoggedDecision],
+) -> None:
+    _write(helpful_log)
+    version = _json(_run("train", "--force", "--mlflow", "off", "--json"))["version"]
+    now = time.time()
+    wrong = [
+        judged(
+            replace(
+                one,
+                decision=replace(
+                    one.decision,
+                    policy_version=version,
+                    id=f"late_{n}",
+                    created_at=now - 1000 + n,
+                    candidates=tuple(replace(c, quality=0.9) for c in one.decision.candidates),
+                ),
+                outcome=one.outcome and replace(one.outcome, decision_id=f"late_{n}"),
+            ),
+            0.0,
+        )
+        for n, one in enumerate(helpful_log)
+    ]
+    _write(wrong)
+    alarm = _run("drift", "--json")
+    assert alarm.exit_code == 1
+    assert "wrong about its own answers" in alarm.stdout
+    assert Registry(DATA).champion() == version
+    demoted = _run("drift", "--demote", "--json")
+    assert json.loads(demoted.stdout.splitlines()[-1])["demoted_to"] == "pretrained"
+    assert Registry(DATA).champion() is None
+    status = json.loads((DATA / "policies" / "drift.json").read_text())
+    assert status["alarm"]
 
 
 def _recorded_rows() -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ def test_the_fingerprint_changes_with_the_data_only() -> None:
     first = from_log(log).fingerprint
     assert from_log(log).fingerprint == first
     assert from_log(log[:-1]).fingerprint != first
-    changed = replace(log[0], quality=1.0 - (log[0].quality or 0.0))
+    changed = judged(log[0], 1.0 - (log[0].quality or 0.0))
     assert from_log([changed, *log[1:]]).fingerprint != first
 
 
@@ -105,3 +105,21 @@ def test_an_empty_log_is_an_empty_dataset() -> None:
     found = from_log([])
     assert len(found) == len(found.train) == 0
     assert found.candidate_propensities.shape == (0, 0)
+
+
+def test_by_time_the_contexts_that_came_last_are_held_out_whole() -> None:
+    log = [
+        make_logged(n, context_id=f"c{n % 20}", created_at=1000.0 + 10 * (n % 20) + n // 20)
+        for n in range(40)
+    ]
+    log += [make_logged(99, context_id="c0", created_at=5000.0)]  # late, on an early context
+    log.sort(key=lambda one: one.decision.created_at)
+    found = from_log(log, split="time")
+    assert found.train.created_at.max() < found.test.created_at.min()
+    assert not set(found.train.groups) & set(found.test.groups)
+    assert found.test.n_contexts == 6
+    assert found.left_out == {"a time after the cut on a context from before it": 1}
+
+
+def test_an_empty_log_has_no_sides_by_time_either() -> None:
+    assert len(from_log([], split="time").test) == 0

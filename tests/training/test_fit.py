@@ -40,7 +40,7 @@ def test_auroc_is_unknown_where_all_answers_are_right(
 
 
 def test_heads_with_too_few_rows_keep_the_initial_models(bundle: PolicyBundle) -> None:
-    log = [replace(one, quality=None) for one in make_log(30, seed=5)]
+    log = [replace(one, quality=None, feedback=()) for one in make_log(30, seed=5)]
     found = fit_bundle(from_log(log), seed=0, init=bundle)
     status = found.manifest["info"]["fit"]
     assert status["quality"].startswith("kept: only 0 known rows")

@@ -69,6 +69,43 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._shadow = self._counter(
+            "shadow_decisions", "Decisions that the challenger scored", "agrees"
+        )
+        self._shadow_failures = self._counter(
+            "shadow_failures", "Decisions that the challenger did not score", "why"
+        )
+        self._shadow_seconds = Histogram(
+            "forethought_shadow_seconds",
+            "Time that the challenger took for a decision",
+            buckets=_OVERHEAD_SECONDS,
+            registry=self.registry,
+        )
+        self._challenger = Gauge(
+            "forethought_challenger_info",
+            "The policy that scores live traffic without serving it",
+            ("version",),
+            registry=self.registry,
+        )
+        self._drift_alarm = Gauge(
+            "forethought_drift_alarm", "1 where the last check found drift", registry=self.registry
+        )
+        self._drift_psi = Gauge(
+            "forethought_drift_psi_max",
+            "Largest population stability index of a feature at the last check",
+            registry=self.registry,
+        )
+        self._drift_error = Gauge(
+            "forethought_drift_calibration_error",
+            "Mean prediction minus mean judgement of quality at the last check",
+            registry=self.registry,
+        )
+        self._runs = self._counter(
+            "scheduled_runs", "Training and drift checks run on schedule", "what", "result"
+        )
+        self.after_reply: Callable[[Decision, Outcome], None] | None = None
+        """Told of each answer when it was logged: the shadow."""
+
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -112,6 +149,8 @@ class Metrics:
             self._cost.labels(strategy).inc(outcome.cost_usd)
         elif outcome.status == "ok":
             self._unpriced.inc()
+        if self.after_reply is not None:
+            self.after_reply(decision, outcome)
 
     def log_failed(self, what: str) -> None:
         self._log_failures.labels(what).inc()
@@ -131,6 +170,27 @@ class Metrics:
 
     def policy_failed(self) -> None:
         self._policy_failures.inc()
+
+    def challenges(self, version: str | None) -> None:
+        self._challenger.clear()
+        if version is not None:
+            self._challenger.labels(version).set(1)
+
+    def shadow_scored(self, *, agrees: bool, took_ms: float) -> None:
+        self._shadow.labels("yes" if agrees else "no").inc()
+        self._shadow_seconds.observe(took_ms / 1000)
+
+    def shadow_failed(self, why: str) -> None:
+        self._shadow_failures.labels(why).inc()
+
+    def drift_found(self, *, alarm: bool, psi: float | None, error: float | None) -> None:
+        self._drift_alarm.set(alarm)
+        for gauge, value in ((self._drift_psi, psi), (self._drift_error, error)):
+            if value is not None:
+                gauge.set(value)
+
+    def scheduled(self, what: str, result: str) -> None:
+        self._runs.labels(what, result).inc()
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"forethought_{name}", what, labels, registry=self.registry)

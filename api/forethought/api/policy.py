@@ -1,17 +1,19 @@
-"""Serve the champion: watch the registry's pointer and swap bundles between two requests.
+"""Serve the champion: watch the registry's pointers and swap bundles between two requests.
 
 A new bundle is read, verified and tried before it serves. One that cannot be loaded is
-counted and logged, and the policy that served before goes on.
+counted and logged, and the policy that served before goes on. The challenger is watched in the
+same way, and what the last check for drift found is taken into the metrics.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from forethought.api.metrics import Metrics
 from forethought.models.bundle import PolicyBundle, pretrained_dir
@@ -19,12 +21,16 @@ from forethought.models.errors import ForethoughtError
 from forethought.models.features import DECISION_FEATURES, matrix
 from forethought.router.decision import Decider
 from forethought.router.registry import Registry
+from forethought.router.shadow import Shadow
 from forethought.router.strategies import STRATEGIES
 
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 30.0
 """A bundle that could not be loaded is tried again after this, or when another is named."""
+
+DRIFT_STATUS: Final = "drift.json"
+"""In the registry's folder; ``forethought drift`` writes it."""
 
 Source = Literal["champion", "pretrained", "none"]
 
@@ -42,12 +48,21 @@ class PolicyWatcher:
     """Keeps ``decider.bundle`` what the registry names."""
 
     def __init__(
-        self, *, registry: Registry, decider: Decider, metrics: Metrics, poll_s: float
+        self,
+        *,
+        registry: Registry,
+        decider: Decider,
+        metrics: Metrics,
+        poll_s: float,
+        shadow: Shadow | None = None,
     ) -> None:
         self._registry = registry
         self._decider = decider
         self._metrics = metrics
         self._poll_s = poll_s
+        self._shadow = shadow
+        self._challenger: str | None = None
+        self._drift_at = 0
         self._task: asyncio.Task[None] | None = None
         self._wanted: str | None = None
         self._tried_at: float | None = None
@@ -55,7 +70,7 @@ class PolicyWatcher:
 
     async def start(self) -> None:
         """Load the policy that is to serve now, then watch."""
-        await self.check()
+        await self._check_all()
         self._task = asyncio.create_task(self._watch(), name="policy-watch")
 
     async def stop(self) -> None:
@@ -87,6 +102,46 @@ class PolicyWatcher:
             return
         self._serve(bundle, "pretrained" if wanted is None else "champion")
 
+    async def _check_challenger(self) -> None:
+        """Let the challenger that the registry names score, or none. Never raises."""
+        shadow = self._shadow
+        if shadow is None:
+            return
+        try:
+            wanted = await asyncio.to_thread(self._registry.challenger)
+            if wanted == self._challenger:
+                return
+            self._challenger = wanted
+            bundle = None
+            if wanted is not None:
+                bundle = await asyncio.to_thread(_loaded, self._registry, wanted)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it must not score
+            log.warning("no challenger: %s", error)
+            bundle = None
+        shadow.bundle = bundle
+        self._metrics.challenges(None if bundle is None else bundle.version)
+
+    async def _check_drift(self) -> None:
+        """Show what the last check for drift found. Never raises."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            read = await asyncio.to_thread(self._drift_status)
+            if read is None:
+                return
+            self._metrics.drift_found(
+                alarm=bool(read["alarm"]), psi=read["psi_max"], error=read["calibration_error"]
+            )
+            if read["alarm"]:
+                log.warning("drift: policy %s, %s", read["policy"], _what_drifted(read))
+
+    def _drift_status(self) -> dict[str, Any] | None:
+        """The status file if it was written anew since it was last read."""
+        path = self._registry.folder / DRIFT_STATUS
+        if not path.exists() or (at := path.stat().st_mtime_ns) == self._drift_at:
+            return None
+        self._drift_at = at
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
     async def _serve_pretrained(self) -> None:
         problem = self.serving.problem
         with contextlib.suppress(Exception):
@@ -108,7 +163,12 @@ class PolicyWatcher:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._poll_s)
-            await self.check()
+            await self._check_all()
+
+    async def _check_all(self) -> None:
+        await self.check()
+        await self._check_challenger()
+        await self._check_drift()
 
 
 def _loaded(registry: Registry, version: str | None) -> PolicyBundle:
@@ -119,3 +179,12 @@ def _loaded(registry: Registry, version: str | None) -> PolicyBundle:
     bundle.predictability.predict([row])
     bundle.demand.expected_more(1)
     return bundle
+
+
+def _what_drifted(read: dict[str, Any]) -> str:
+    said = [f"{name} moved (index {value:.2f})" for name, value in list(read["moved"].items())[:5]]
+    if read["calibration_alarm"]:
+        said.append(f"predictions are {100 * read['calibration_error']:+.0f} points off")
+    if read["demoted_to"] is not None:
+        said.append(f"taken back, {read['demoted_to']} serves")
+    return "; ".join(said)

@@ -18,6 +18,7 @@ import httpx2
 
 from forethought.api.metrics import Metrics
 from forethought.api.policy import PolicyWatcher
+from forethought.api.schedule import Scheduler
 from forethought.api.settings import Settings
 from forethought.api.spending import asked_within, open_budget, while_affordable
 from forethought.api.upstreams import model_alias, upstream_of
@@ -35,6 +36,7 @@ from forethought.router.past_policies import PastPolicies
 from forethought.router.pricing import PriceTable
 from forethought.router.records import LearnedContext
 from forethought.router.registry import Registry
+from forethought.router.shadow import Shadow
 from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sleep.planner import SleepPlanner
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
@@ -109,16 +111,30 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             rng=random.Random(settings.seed),
         )
         registry = Registry(settings.data_dir)
+        shadow = Shadow(
+            data_dir=settings.data_dir,
+            preferences=lambda: decider.preferences,
+            prices_of=lambda model: prices.lookup(
+                model, None if settings.embedded else upstream.base_url
+            ),
+            observer=metrics,
+        )
+        stack.push_async_callback(asyncio.to_thread, shadow.close)
+        metrics.after_reply = lambda decision, _: shadow.consider(decision)
         policy = PolicyWatcher(
             registry=registry,
             decider=decider,
             metrics=metrics,
             poll_s=settings.policy_poll_s,
+            shadow=shadow,
         )
         # A policy was fitted on word vectors: on other features it would only guess.
         if isinstance(embedder, WordLlamaEmbedder):
             await policy.start()
         stack.push_async_callback(policy.stop)
+        scheduler = Scheduler(settings, metrics)
+        scheduler.start()
+        stack.push_async_callback(scheduler.stop)
         await starting
         serving = await _serving(settings, upstream)
         contexts = KnownContexts(reader, executor)

@@ -172,6 +172,13 @@ class Settings(BaseSettings):
     log_text: bool = True
     policy_poll_s: PositiveFloat = 1.0
 
+    retrain_every_h: PositiveFloat | None = None
+    """How often a new policy is trained from the log, and promoted if the gate says so."""
+    retrain_options: list[str] = Field(default_factory=list)
+    """Further options of ``forethought train`` on schedule, such as --tune-minutes=5."""
+    drift_every_h: PositiveFloat | None = None
+    """How often the log is checked for drift; a policy that is wrong is taken back."""
+
     @field_validator("api_keys")
     @classmethod
     def _not_empty(cls, keys: dict[str, str] | None) -> dict[str, str] | None:

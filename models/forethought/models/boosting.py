@@ -7,6 +7,7 @@ predictions that calibration needs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -36,10 +37,12 @@ Start = Callable[[NDArray[np.bool_]], Floats]
 class CrossFit:
     """A model of all rows, and for each row the prediction of a model that never saw its group.
 
-    The booster gives what is added to the start's raw score, where there is a start.
+    The booster gives what is added to the start's raw score, where there is a start; ``rounds``
+    are those that were added.
     """
 
     booster: Booster
+    rounds: int
     out_of_fold: Floats
 
 
@@ -54,6 +57,7 @@ def cross_fit(
     seed: int,
     init: Booster | None = None,
     start: Start | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> CrossFit:
     """Fit a model, choosing its number of rounds by grouped cross-validation.
 
@@ -68,25 +72,30 @@ def cross_fit(
         init: An earlier model to improve on. It must not have seen these rows, or the
             out-of-fold predictions are too good.
         start: What the trees correct; None: the mean.
+        params: LightGBM's parameters where they are to differ from the ones chosen here; a lower
+            learning rate gets more rounds.
     """
     if len(groups) != len(y):
         message = f"{len(y)} rows but {len(groups)} groups"
         raise ValueError(message)
     folds = grouped_folds(groups, seed=seed)
-    params = _params(len(y), objective, feature_names, increasing, seed=seed, warm=init is not None)
+    own = _params(len(y), objective, feature_names, increasing, seed=seed, warm=init is not None)
     max_rounds = _MAX_ROUNDS if init is None else _WARM_MAX_ROUNDS
+    if params is not None:
+        max_rounds = math.ceil(max_rounds * own["learning_rate"] / params["learning_rate"])
+        own = {**own, **params}
     earlier = None if init is None else init.predict(X, raw=True)
 
     def scores(fitted_on: NDArray[np.bool_]) -> Floats | None:
-        own = None if start is None else start(fitted_on)
-        return earlier if own is None else own if earlier is None else own + earlier
+        simple = None if start is None else start(fitted_on)
+        return earlier if simple is None else simple if earlier is None else simple + earlier
 
     found: list[tuple[NDArray[np.bool_], Floats | None, Booster]] = []
     curve = np.zeros(max_rounds)
     for fold in range(int(folds.max()) + 1):
         seen = folds != fold
         before = scores(seen)
-        booster, losses = _train(params, X, y, before, seen, ~seen, max_rounds)
+        booster, losses = _train(own, X, y, before, seen, ~seen, max_rounds)
         found.append((~seen, before, booster))
         # A constant target stops early: its last loss holds for the remaining rounds.
         padded = np.concatenate([losses, np.full(max_rounds - len(losses), losses[-1])])
@@ -98,9 +107,10 @@ def cross_fit(
         if before is not None:
             raw[held_out] += before[held_out]
     everything = np.ones(len(y), dtype=bool)
-    final, _ = _train(params, X, y, scores(everything), everything, None, rounds)
+    final, _ = _train(own, X, y, scores(everything), everything, None, rounds)
     return CrossFit(
         booster=final if init is None else init.followed_by(final),
+        rounds=rounds,
         out_of_fold=sigmoid(raw) if objective == "cross_entropy" else raw,
     )
 

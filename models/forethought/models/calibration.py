@@ -77,6 +77,11 @@ class Calibration:
         return cls(method=method, **curves)
 
 
+_LINE: Final = tuple(_KNOTS.tolist())
+IDENTITY: Final = Calibration(method="platt", knots=_LINE, mean=_LINE, low=_LINE, high=_LINE)
+"""Before anything was fitted: the raw probability as it is."""
+
+
 def fit_calibration(
     raw: Floats, outcome: Floats, groups: Sequence[Hashable], *, seed: int
 ) -> Calibration:

@@ -93,6 +93,11 @@ class KindModel:
         level = intercept + weights[:, 0] - slopes @ centre
         return cls(np.column_stack([level, slopes]), centre)
 
+    @classmethod
+    def none(cls) -> KindModel:
+        """No start at all: log-odds of 0 for every row. Trees on many contexts need none."""
+        return cls(np.zeros((len(KNOWN_STRATEGIES), 1 + len(KINDS))), np.zeros(len(KINDS)))
+
     def __call__(self, rows: KindRows) -> Floats:
         """The log-odds of each row, shape (n,)."""
         return np.asarray(np.einsum("ij,ij->i", self.weights[rows.strategy], rows.kinds))

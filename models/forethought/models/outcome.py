@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from forethought.models import boosting
 from forethought.models.booster import Booster
-from forethought.models.calibration import Calibration, Floats, fit_calibration, sigmoid
+from forethought.models.calibration import IDENTITY, Calibration, Floats, fit_calibration, sigmoid
 from forethought.models.features import FEATURE_NAMES, matrix
 from forethought.models.kinds import KindModel, KindRows
 
@@ -52,6 +52,33 @@ class OutcomePrediction:
     tokens: Floats
     latency_ms: Floats
     quality_low: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadProblem:
+    """What a head is fitted on: the n rows where its outcome is known, y as it is modelled."""
+
+    head: Head
+    X: Floats
+    y: Floats
+    groups: Sequence[Hashable]
+    init: Booster | None
+    start: boosting.Start | None
+
+    def fit(self, *, seed: int, params: Mapping[str, Any] | None = None) -> boosting.CrossFit:
+        """Cross-fit it, with LightGBM's parameters as chosen here or as given."""
+        return boosting.cross_fit(
+            self.X,
+            self.y,
+            self.groups,
+            objective="cross_entropy" if self.head == "quality" else "l2",
+            feature_names=FEATURE_NAMES,
+            increasing=INCREASING[self.head],
+            seed=seed,
+            init=self.init,
+            start=self.start,
+            params=params,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,47 +119,35 @@ class OutcomeModel:
             seed: Makes the fit reproducible.
             init: An earlier model to start from, fitted on other rows; its model of kinds is kept.
         """
-        X = matrix(rows, strategies)
-        n_rows = len(X)
-        targets: dict[Head, Floats] = {
-            "quality": boosting.checked_share("quality", quality, n_rows),
-            "tokens": np.log1p(boosting.checked_count("tokens", tokens, n_rows)),
-            "latency_ms": np.log1p(boosting.checked_count("latency", latency, n_rows)),
-        }
-        fitted: dict[Head, boosting.CrossFit] = {}
-        known: dict[Head, list[int]] = {}
-        for head in HEADS:
-            known[head] = np.flatnonzero(~np.isnan(targets[head])).tolist()
-            boosting.require_rows(head, len(known[head]))
-            own = X[known[head]]
-            y = targets[head][known[head]]
-            fitted[head] = boosting.cross_fit(
-                own,
-                y,
-                [groups[index] for index in known[head]],
-                objective="cross_entropy" if head == "quality" else "l2",
-                feature_names=FEATURE_NAMES,
-                increasing=INCREASING[head],
-                seed=seed,
-                init=None if init is None else init.boosters[head],
-                start=_start(own, y, init) if head == "quality" else None,
+        problems = {
+            head: head_problem(
+                head, rows, strategies, {"quality": quality, "tokens": tokens,
+                                         "latency_ms": latency}[head], groups, init=init,
             )
-        judged = known["quality"]
-        return cls(
-            kinds=_kinds(X[judged], targets["quality"][judged], init),
-            boosters={head: fitted[head].booster for head in HEADS},
-            calibration=fit_calibration(
-                fitted["quality"].out_of_fold,
-                targets["quality"][judged],
-                [groups[index] for index in judged],
-                seed=seed,
-            ),
-            mean_ratio={
-                head: _mean_ratio(targets[head][known[head]], fitted[head].out_of_fold)
-                for head in HEADS
-                if head != "quality"
-            },
+            for head in HEADS
+        }  # fmt: skip
+        judged = problems["quality"]
+        empty = cls(
+            kinds=_kinds(judged.X, judged.y, init),
+            boosters={},
+            calibration=IDENTITY,
+            mean_ratio={},
         )
+        model = empty
+        for head, problem in problems.items():
+            model = model.with_head(head, problem, problem.fit(seed=seed), seed=seed)
+        return model
+
+    def with_head(
+        self, head: Head, problem: HeadProblem, fitted: boosting.CrossFit, *, seed: int
+    ) -> OutcomeModel:
+        """The model with one head fitted anew, its calibration or mean ratio with it."""
+        changed = replace(self, boosters={**self.boosters, head: fitted.booster})
+        if head == "quality":
+            calibration = fit_calibration(fitted.out_of_fold, problem.y, problem.groups, seed=seed)
+            return replace(changed, calibration=calibration)
+        ratio = mean_ratio(problem.y, fitted.out_of_fold)
+        return replace(changed, mean_ratio={**self.mean_ratio, head: ratio})
 
     def predict(self, X: Floats) -> OutcomePrediction:
         """Predict for the rows of ``features.matrix``; about 0.1 ms for 8 candidates."""
@@ -193,6 +208,37 @@ class OutcomeModel:
         return np.asarray(np.maximum(typical, 0.0) * self.mean_ratio[head])
 
 
+def head_problem(
+    head: Head,
+    rows: Sequence[Mapping[str, float]],
+    strategies: Sequence[str],
+    values: Values,
+    groups: Sequence[Hashable],
+    *,
+    init: OutcomeModel | None,
+) -> HeadProblem:
+    """The problem of one head, of the rows where ``values`` are not NaN.
+
+    Raises ValueError where they are impossible or too few.
+    """
+    if head == "quality":
+        y = boosting.checked_share(head, values, len(rows))
+    else:
+        name = "latency" if head == "latency_ms" else head
+        y = np.log1p(boosting.checked_count(name, values, len(rows)))
+    known = np.flatnonzero(~np.isnan(y)).tolist()
+    boosting.require_rows(head, len(known))
+    X = matrix([rows[i] for i in known], [strategies[i] for i in known])
+    return HeadProblem(
+        head=head,
+        X=X,
+        y=y[known],
+        groups=[groups[i] for i in known],
+        init=None if init is None else init.boosters[head],
+        start=_start(X, y[known], init) if head == "quality" else None,
+    )
+
+
 def _kinds(X: Floats, quality: Floats, init: OutcomeModel | None) -> KindModel:
     return KindModel.fit(KindRows.of(X), quality) if init is None else init.kinds
 
@@ -202,7 +248,8 @@ def _start(X: Floats, quality: Floats, init: OutcomeModel | None) -> boosting.St
     return lambda seen: _kinds(X[seen], quality[seen], init)(rows)
 
 
-def _mean_ratio(log_actual: Floats, log_predicted: Floats) -> float:
+def mean_ratio(log_actual: Floats, log_predicted: Floats) -> float:
+    """How much larger the mean is than exp(mean log) says, from targets and predictions (n,)."""
     predicted = np.maximum(np.expm1(log_predicted), 0.0).sum()
     if predicted <= 0:
         return 1.0

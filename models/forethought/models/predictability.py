@@ -29,6 +29,29 @@ PREDICTABILITY_NAMES: Final = tuple(feature.name for feature in CONTEXT_FEATURES
 Row = Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnProblem:
+    """What predictability is fitted on: the n queries whose quality is known."""
+
+    X: Floats
+    y: Floats
+    groups: Sequence[Hashable]
+    init: Booster | None
+
+    def fit(self, *, seed: int, params: Mapping[str, Any] | None = None) -> boosting.CrossFit:
+        """Cross-fit it, with LightGBM's parameters as chosen here or as given."""
+        return boosting.cross_fit(
+            self.X,
+            self.y,
+            self.groups,
+            objective="cross_entropy",
+            feature_names=PREDICTABILITY_NAMES,
+            seed=seed,
+            init=self.init,
+            params=params,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class PredictabilityModel:
     """LightGBM with cross-entropy, calibrated on out-of-fold predictions.
@@ -60,30 +83,42 @@ class PredictabilityModel:
             seed: Makes the fit reproducible.
             init: An earlier model to start from, fitted on other rows.
         """
-        quality = boosting.checked_share("y", y, len(rows))
-        known = np.flatnonzero(~np.isnan(quality)).tolist()
-        boosting.require_rows("predictability", len(known))
-        its_groups = [groups[index] for index in known]
-        X = _matrix([rows[index] for index in known])
-        fitted = boosting.cross_fit(
-            X,
-            quality[known],
-            its_groups,
-            objective="cross_entropy",
-            feature_names=PREDICTABILITY_NAMES,
-            seed=seed,
-            init=None if init is None else init.booster,
+        problem = own_problem(rows, y, groups, init=init)
+        return cls.of(problem, problem.fit(seed=seed), seed=seed)
+
+    @classmethod
+    def of(
+        cls, problem: OwnProblem, fitted: boosting.CrossFit, *, seed: int
+    ) -> PredictabilityModel:
+        """The model of a cross-fit."""
+        once = _distinct(problem.X, problem.groups)
+        return cls.calibrated(
+            fitted.booster, fitted.out_of_fold, problem.y, problem.groups, seed=seed, once=once
         )
-        calibration = fit_calibration(fitted.out_of_fold, quality[known], its_groups, seed=seed)
-        once = _distinct(X, its_groups)
+
+    @classmethod
+    def calibrated(
+        cls,
+        booster: Booster,
+        raw: Floats,
+        y: Floats,
+        groups: Sequence[Hashable],
+        *,
+        seed: int,
+        once: Sequence[int] | None = None,
+    ) -> PredictabilityModel:
+        """The model of a booster, from its raw predictions of rows that it never saw, (n,).
+
+        ``once``: the rows that are different queries, where some were answered several times.
+        """
+        calibration = fit_calibration(raw, y, groups, seed=seed)
+        own = list(range(len(y))) if once is None else list(once)
         concentration = fit_concentration(
-            calibration(fitted.out_of_fold[once]).mean,
-            quality[known][once],
-            [its_groups[index] for index in once],
+            calibration(raw[own]).mean, y[own], [groups[index] for index in own]
         )
         low, high = bounds(np.array(calibration.mean), concentration)
         return cls(
-            booster=fitted.booster,
+            booster=booster,
             calibration=replace(calibration, low=tuple(low.tolist()), high=tuple(high.tolist())),
             concentration=concentration,
         )
@@ -115,6 +150,25 @@ class PredictabilityModel:
             calibration=Calibration.from_json(fitted["calibration"]),
             concentration=float(fitted["concentration"]),
         )
+
+
+def own_problem(
+    rows: Sequence[Row],
+    y: NDArray[Any] | Sequence[float],
+    groups: Sequence[Hashable],
+    *,
+    init: PredictabilityModel | None,
+) -> OwnProblem:
+    """The problem of the rows where ``y`` is not NaN; ValueError if they are too few."""
+    quality = boosting.checked_share("y", y, len(rows))
+    known = np.flatnonzero(~np.isnan(quality)).tolist()
+    boosting.require_rows("predictability", len(known))
+    return OwnProblem(
+        X=_matrix([rows[index] for index in known]),
+        y=quality[known],
+        groups=[groups[index] for index in known],
+        init=None if init is None else init.booster,
+    )
 
 
 def _distinct(X: Floats, groups: Sequence[Hashable]) -> list[int]:

@@ -1,8 +1,9 @@
 """Policies on disk: one folder a version, and a pointer to the one that serves.
 
 ``<data_dir>/policies/<version>/`` holds a bundle, ``<data_dir>/policies/champion.json`` names
-the champion. The pointer is replaced by a rename: a reader, in this or another process, sees
-the old or the new one, never half of one. Without a pointer, the bundle that ships with
+the champion, ``challenger.json`` beside it the policy that scores live traffic without serving
+it, if there is one. A pointer is replaced by a rename: a reader, in this or another process, sees
+the old or the new one, never half of one. Without a champion, the bundle that ships with
 Forethought serves.
 """
 
@@ -23,6 +24,7 @@ from forethought.models.errors import BundleError
 from forethought.router.errors import ConfigError
 
 CHAMPION: Final = "champion.json"
+CHALLENGER: Final = "challenger.json"
 _KEPT: Final = 50
 """How many champions back ``rollback`` can go."""
 
@@ -45,6 +47,7 @@ class Registry:
     def __init__(self, data_dir: Path) -> None:
         self.folder = data_dir / "policies"
         self.champion_file = self.folder / CHAMPION
+        self.challenger_file = self.folder / CHALLENGER
 
     def save(self, bundle: PolicyBundle) -> str:
         """Write a bundle to its own folder; it does not serve before it is promoted.
@@ -110,24 +113,35 @@ class Registry:
 
     def pointer(self) -> Pointer | None:
         """All that ``champion.json`` says; None where there is no such file."""
+        return _read_pointer(self.champion_file)
+
+    def challenger(self) -> str | None:
+        """The version that scores live traffic without serving it; None: there is none."""
+        pointer = _read_pointer(self.challenger_file)
+        return None if pointer is None else pointer.version
+
+    def challenge(self, version: str) -> None:
+        """Let ``version`` score live traffic without serving it, after verifying it."""
+        self.load(version)
+        pointer = Pointer(version=version, promoted_at=time.time())
+        self._write(pointer, self.challenger_file)
+
+    def dismiss(self) -> None:
+        """Let no policy challenge the champion."""
         try:
-            text = self.champion_file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unusable(self.champion_file, "read", error) from error
-        try:
-            return _pointer(json.loads(text))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"{self.champion_file} does not name a policy ({type(error).__name__}: {error}).",
-                param=str(self.champion_file),
-                remedy="Set it anew with `forethought promote VERSION`, or remove the file.",
-            ) from error
+            self.challenger_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unusable(self.challenger_file, "removed", error) from error
 
     def promote(self, version: str) -> Pointer:
-        """Let ``version`` serve, after verifying it. Promoting the champion changes nothing."""
+        """Let ``version`` serve, after verifying it. Promoting the champion changes nothing.
+
+        A challenger that is promoted challenges no more.
+        """
         self.load(version)
+        with suppress(ConfigError):  # a damaged pointer names no challenger
+            if self.challenger() == version:
+                self.dismiss()
         try:
             current = self.pointer()
         except ConfigError:  # a damaged pointer is replaced: that is its error's remedy
@@ -143,7 +157,7 @@ class Registry:
             previous=None if current is None else current.version,
             earlier=earlier,
         )
-        self._write(pointer)
+        self._write(pointer, self.champion_file)
         return pointer
 
     def rollback(self) -> str | None:
@@ -173,7 +187,8 @@ class Registry:
                 promoted_at=time.time(),
                 previous=current.earlier[-1] if current.earlier else None,
                 earlier=current.earlier[:-1],
-            )
+            ),
+            self.champion_file,
         )
         return current.previous
 
@@ -187,7 +202,7 @@ class Registry:
             )
         return self.folder / version
 
-    def _write(self, pointer: Pointer) -> None:
+    def _write(self, pointer: Pointer, pointer_file: Path) -> None:
         value = {
             "version": pointer.version,
             "promoted_at": pointer.promoted_at,
@@ -197,19 +212,36 @@ class Registry:
         staged: str | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor, staged = tempfile.mkstemp(prefix=f".{CHAMPION}-", dir=self.folder)
+            descriptor, staged = tempfile.mkstemp(prefix=f".{pointer_file.name}-", dir=self.folder)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(json.dumps(value, indent=2) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            Path(staged).replace(self.champion_file)
+            Path(staged).replace(pointer_file)
             staged = None
             _flush_folder(self.folder)
         except OSError as error:
-            raise _unusable(self.champion_file, "written", error) from error
+            raise _unusable(pointer_file, "written", error) from error
         finally:
             if staged is not None:
                 Path(staged).unlink(missing_ok=True)
+
+
+def _read_pointer(path: Path) -> Pointer | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unusable(path, "read", error) from error
+    try:
+        return _pointer(json.loads(text))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{path} does not name a policy ({type(error).__name__}: {error}).",
+            param=str(path),
+            remedy="Set it anew with `forethought promote VERSION`, or remove the file.",
+        ) from error
 
 
 def _pointer(value: Any) -> Pointer:

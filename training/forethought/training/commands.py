@@ -1,117 +1,93 @@
-"""``forethought train``, ``evaluate``, ``promote`` and ``rollback``.
+"""``forethought train``, ``evaluate``, ``promote``, ``challenge`` and ``rollback``.
 
 What they need is imported when they run: the command line loads this module at every start.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from forethought.models.errors import ForethoughtError
+from forethought.training.options import (
+    DEFAULT_DATA_DIR,
+    Alpha,
+    AsJson,
+    Bound,
+    BoundName,
+    DataDir,
+    EngineOption,
+    Exploration,
+    LatencyMargin,
+    LatencyUsd,
+    Margin,
+    Mlflow,
+    Origin,
+    Signals,
+    SplitBy,
+    SplitName,
+    StoreUrl,
+    ValueUsd,
+    make_preferences,
+    make_source,
+    mlflow_url,
+    output,
+    progress,
+    reported,
+)
 
 if TYPE_CHECKING:
-    from forethought.router.allocation import Preferences
+    from forethought.router.registry import Registry
     from forethought.training.gate import GateRule
 
-
-class BoundName(StrEnum):
-    """Which interval the gate asks."""
-
-    betting = "betting"
-    bernstein = "bernstein"
-    bootstrap = "bootstrap"
-
-
-DataDir = Annotated[
-    Path,
-    typer.Option(
-        "--data-dir", envvar="FORETHOUGHT_DATA_DIR", help="Folder of the log and the policies."
+Version = Annotated[
+    str,
+    typer.Argument(
+        help="A saved policy, as `forethought train` names it; @champion or @challenger: what "
+        "MLflow's registry calls so."
     ),
 ]
-StoreUrl = Annotated[
-    str | None,
-    typer.Option("--store", help="URL of the log, if it is not the file in the data folder."),
-]
-Recorded = Annotated[
-    Path | None,
-    typer.Option("--from", help="Use this JSONL file of recorded outcomes instead of the log."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-ValueUsd = Annotated[
-    float | None,
-    typer.Option(
-        "--value-usd", envvar="FORETHOUGHT_VALUE_USD", min=0, help="Worth of a right answer in USD."
-    ),
-]
-LatencyUsd = Annotated[
-    float | None,
-    typer.Option(
-        "--latency-usd-per-s",
-        envvar="FORETHOUGHT_LATENCY_USD_PER_S",
-        min=0,
-        help="Price of a second's wait in USD.",
-    ),
-]
-Exploration = Annotated[
-    float | None,
-    typer.Option(
-        "--exploration",
-        envvar="FORETHOUGHT_EXPLORATION",
-        min=0,
-        max=1,
-        help="Probability of exploring with which the policies would serve.",
-    ),
-]
-Margin = Annotated[
-    float,
-    typer.Option("--margin", min=0, max=1, help="How much quality (0 to 1) may be lost."),
-]
-LatencyMargin = Annotated[
-    float | None,
-    typer.Option(
-        "--latency-margin-ms",
-        min=0,
-        help="How much slower an answer may get on average; no limit if not given.",
-    ),
-]
-Alpha = Annotated[
-    float,
-    typer.Option(
-        "--alpha",
-        min=1e-6,
-        max=0.5,
-        help="Chance of promoting something worthless, over all tests since the last promotion.",
-    ),
-]
-Bound = Annotated[
-    BoundName,
-    typer.Option(
-        "--bound",
-        help="Interval that the gate asks: betting and bernstein hold at any sample size and over "
-        "repeated training, bootstrap is approximate and for one look.",
-    ),
-]
-_DATA_DIR = Path(".forethought")
 
 
 def train(
-    data_dir: DataDir = _DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     store: StoreUrl = None,
-    recorded: Recorded = None,
+    origin: Origin = None,
     seed: Annotated[int, typer.Option(help="Equal data and seed give an equal policy.")] = 0,
+    tune_minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Search better settings for so long (default: not at all)."),
+    ] = None,
+    tune_trials: Annotated[
+        int | None,
+        typer.Option(min=0, help="Search so many settings for each predictor; reproducible."),
+    ] = None,
+    engine: Annotated[
+        EngineOption,
+        typer.Option(
+            help="How an export is fitted: in memory, out of core (stream), or on a Dask cluster."
+        ),
+    ] = EngineOption.memory,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of the Dask cluster, such as tcp://host:8786.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Of --engine stream; more than one wants an idle machine.")
+    ] = 1,
+    signal: Signals = None,
+    split: SplitBy = SplitName.context,
     promote: Annotated[
         bool, typer.Option(help="Let the new policy serve if it is better beyond doubt.")
     ] = True,
     force: Annotated[
         bool, typer.Option("--force", help="Let it serve whatever the gate says.")
+    ] = False,
+    challenge: Annotated[
+        bool,
+        typer.Option(
+            "--challenge", help="Let it score live traffic without serving it, if not promoted."
+        ),
     ] = False,
     value_usd: ValueUsd = None,
     latency_usd_per_s: LatencyUsd = None,
@@ -120,34 +96,33 @@ def train(
     latency_margin_ms: LatencyMargin = None,
     alpha: Alpha = 0.05,
     bound: Bound = BoundName.betting,
-    mlflow: Annotated[
-        str,
-        typer.Option(
-            "--mlflow",
-            envvar="FORETHOUGHT_MLFLOW",
-            help="MLflow server or database to record the run in; local: a file in the data "
-            "folder; off: nowhere.",
-        ),
-    ] = "local",
+    mlflow: Mlflow = "local",
     as_json: AsJson = False,
 ) -> None:
     """Fit a policy from the log, judge it against the champion, and let it serve if better."""
-    with _reported():
+    with reported():
         from forethought.training import report, run  # noqa: PLC0415 - seconds to import
+        from forethought.training.search import Budget  # noqa: PLC0415 - likewise
 
         settings = run.TrainSettings(
-            data_dir=data_dir,
-            store=store,
-            recorded=recorded,
+            source=make_source(data_dir, store, origin, signal, split),
             seed=seed,
+            engine=engine.value,
+            scheduler=scheduler,
+            threads=threads,
+            budget=Budget(
+                trials=tune_trials, seconds=None if tune_minutes is None else 60 * tune_minutes
+            ),
             promote=promote,
             force=force,
-            preferences=_preferences(value_usd, latency_usd_per_s, exploration),
+            challenge=challenge,
+            preferences=make_preferences(value_usd, latency_usd_per_s, exploration),
             rule=_rule(margin, latency_margin_ms, alpha, bound),
-            mlflow_url=None if mlflow in {"local", "off"} else mlflow,
+            mlflow_url=mlflow_url(mlflow),
             track=mlflow != "off",
         )
-        result = run.train(settings, say=_say)
+        with progress() as shown:
+            result = run.train(settings, say=shown.say, told=shown.told)
         if result.forced:
             typer.secho(
                 f"WARNING: --force lets policy {result.bundle.version} serve although the gate "
@@ -156,16 +131,17 @@ def train(
                 bold=True,
                 err=True,
             )
-        _print(report.train_lines(result), report.train_json(result) if as_json else None)
+        output(report.train_lines(result), report.train_json(result) if as_json else None)
 
 
 def evaluate(
     version: Annotated[
         str | None, typer.Argument(help="A saved policy; the newest if none is given.")
     ] = None,
-    data_dir: DataDir = _DATA_DIR,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
     store: StoreUrl = None,
-    recorded: Recorded = None,
+    origin: Origin = None,
+    split: SplitBy = SplitName.context,
     value_usd: ValueUsd = None,
     latency_usd_per_s: LatencyUsd = None,
     exploration: Exploration = None,
@@ -176,60 +152,126 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Estimate from the log how a saved policy would do, against the one that serves."""
-    with _reported():
+    with reported():
         from forethought.training import report, run  # noqa: PLC0415 - seconds to import
 
         found = run.compare_saved(
-            data_dir=data_dir,
-            store=store,
-            recorded=recorded,
+            make_source(data_dir, store, origin, None, split),
             version=version,
-            preferences=_preferences(value_usd, latency_usd_per_s, exploration),
+            preferences=make_preferences(value_usd, latency_usd_per_s, exploration),
             rule=_rule(margin, latency_margin_ms, alpha, bound),
         )
-        _print(report.comparison_lines(found), report.comparison_json(found) if as_json else None)
+        output(report.comparison_lines(found), report.comparison_json(found) if as_json else None)
 
 
 def promote(
-    version: Annotated[str, typer.Argument(help="A saved policy, as `forethought train` names.")],
-    data_dir: DataDir = _DATA_DIR,
+    version: Version,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what the gate and the shadow say; change nothing."),
+    ] = False,
+    store: StoreUrl = None,
+    origin: Origin = None,
+    split: SplitBy = SplitName.context,
+    margin: Margin = 0.02,
+    latency_margin_ms: LatencyMargin = None,
+    alpha: Alpha = 0.05,
+    bound: Bound = BoundName.betting,
+    value_usd: ValueUsd = None,
+    latency_usd_per_s: LatencyUsd = None,
+    exploration: Exploration = None,
+    mlflow: Mlflow = "local",
     as_json: AsJson = False,
 ) -> None:
     """Let a saved policy serve. Running servers take it up by themselves."""
-    with _reported():
+    with reported():
         from forethought.router.registry import Registry  # noqa: PLC0415 - seconds to import
 
-        pointer = Registry(data_dir).promote(version)
+        registry = Registry(data_dir)
+        version = _saved(version, registry, mlflow, data_dir)
+        if dry_run:
+            from forethought.training import report, run  # noqa: PLC0415 - seconds to import
+
+            found = run.compare_saved(
+                make_source(data_dir, store, origin, None, split),
+                version=version,
+                preferences=make_preferences(value_usd, latency_usd_per_s, exploration),
+                rule=_rule(margin, latency_margin_ms, alpha, bound),
+                spend=False,
+            )
+            output(report.dry_run_lines(found), report.comparison_json(found) if as_json else None)
+            return
+        pointer = registry.promote(version)
+        _told_mlflow("champion", version, mlflow, data_dir)
         previous = pointer.previous or "the one that ships with Forethought"
         line = f"Policy {version} serves now; `forethought rollback` brings back {previous}."
-        _print([line], {"version": version, "previous": pointer.previous} if as_json else None)
+        output([line], {"version": version, "previous": pointer.previous} if as_json else None)
 
 
-def rollback(data_dir: DataDir = _DATA_DIR, as_json: AsJson = False) -> None:
+def challenge(
+    version: Annotated[
+        str | None, typer.Argument(help="A saved policy, or @challenger of MLflow's registry.")
+    ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Let no policy challenge the champion.")
+    ] = False,
+    mlflow: Mlflow = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Let a saved policy score live traffic without serving it."""
+    with reported():
+        from forethought.router.errors import ConfigError  # noqa: PLC0415 - seconds to import
+        from forethought.router.registry import Registry  # noqa: PLC0415 - likewise
+
+        registry = Registry(data_dir)
+        if version is None and not stop:
+            raise ConfigError(
+                "No policy was named.",
+                param="version",
+                remedy=f"Saved: {', '.join(registry.versions()) or 'none'}; or give --stop.",
+            )
+        if version is None or stop:
+            registry.dismiss()
+            version, line = None, "No policy challenges the champion."
+        else:
+            version = _saved(version, registry, mlflow, data_dir)
+            registry.challenge(version)
+            line = (
+                f"Policy {version} challenges the champion: running servers let it score live "
+                f"traffic without serving it (`forethought promote {version} --dry-run` says how "
+                "it does)."
+            )
+        _told_mlflow("challenger", version, mlflow, data_dir)
+        output([line], {"version": version} if as_json else None)
+
+
+def rollback(
+    data_dir: DataDir = DEFAULT_DATA_DIR, mlflow: Mlflow = "local", as_json: AsJson = False
+) -> None:
     """Let the policy that served before this one serve again."""
-    with _reported():
+    with reported():
         from forethought.router.registry import Registry  # noqa: PLC0415 - seconds to import
 
         version = Registry(data_dir).rollback()
+        _told_mlflow("champion", version, mlflow, data_dir)
         line = (
             "The policy that ships with Forethought serves again."
             if version is None
             else f"Policy {version} serves again."
         )
-        _print([line], {"version": version} if as_json else None)
+        output([line], {"version": version} if as_json else None)
 
 
-def _preferences(
-    value_usd: float | None, latency_usd_per_s: float | None, exploration: float | None
-) -> Preferences:
-    from forethought.router.allocation import Preferences  # noqa: PLC0415 - as above
+def _saved(version: str, registry: Registry, mlflow: str, data_dir: Path) -> str:
+    """The version that is meant, brought from MLflow if it is named by an alias."""
+    if not version.startswith("@"):
+        return version
+    from forethought.training.tracking import fetch_bundle  # noqa: PLC0415 - seconds to import
 
-    given = {
-        "value_usd": value_usd,
-        "latency_usd_per_s": latency_usd_per_s,
-        "exploration": exploration,
-    }
-    return Preferences(**{name: value for name, value in given.items() if value is not None})
+    bundle = fetch_bundle(version[1:], data_dir=data_dir, url=mlflow_url(mlflow))
+    return registry.save(bundle)
 
 
 def _rule(
@@ -242,23 +284,13 @@ def _rule(
     )
 
 
-def _say(stage: str) -> None:
-    if sys.stderr.isatty():
-        typer.secho(f"{stage} ...", dim=True, err=True)
+def _told_mlflow(
+    alias: Literal["champion", "challenger"], version: str | None, mlflow: str, data_dir: Path
+) -> None:
+    if mlflow == "off":
+        return
+    from forethought.training.tracking import set_alias  # noqa: PLC0415 - seconds to import
 
-
-def _print(lines: Iterable[str], figures: dict[str, Any] | None) -> None:
-    for line in lines:
-        typer.echo(line)
-    if figures is not None:
-        typer.echo(json.dumps(figures))
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Errors as one line on standard error, exit status 2."""
-    try:
-        yield
-    except ForethoughtError as error:
-        typer.echo(" ".join(f"forethought: {error}".split()), err=True)
-        raise typer.Exit(2) from error
+    failure = set_alias(alias, version, data_dir=data_dir, url=mlflow_url(mlflow))
+    if failure is not None:
+        typer.echo(f"MLflow's alias {alias} was not set: {failure}", err=True)

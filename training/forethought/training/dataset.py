@@ -1,8 +1,11 @@
 """What is learned from: aligned arrays out of the log or a file of recorded outcomes.
 
-A row is one answered query. Contexts are never split between training and held-out rows, and
-which side a context is on depends on its id alone: it stays there over repeated retraining,
-so that no policy is ever judged on contexts that it, or the one before it, was fitted on.
+A row is one answered query. Contexts are never split between training and held-out rows, so that
+no policy is ever judged on contexts that it, or the one before it, was fitted on. Two ways:
+
+- ``context``: a context's side depends on its id alone, and stays over repeated retraining.
+- ``time``: the contexts that came last are held out. What came later on earlier contexts is on
+  neither side: it would tell the training rows about the time that is judged.
 """
 
 from __future__ import annotations
@@ -14,19 +17,31 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forethought.models.features import FEATURE_VERSION, strategy_features
 from forethought.router.records import LoggedDecision, Usage
+from forethought.training.signals import (
+    EXPLICIT_ONLY,
+    NO_SIGNS,
+    SIGN_QUALITY,
+    Label,
+    Signed,
+    Signs,
+    Weights,
+    label,
+)
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 HELD_OUT_SHARE: Final = 0.3
 """Of the contexts: less leaves too few to judge a policy by, more too few to fit it on."""
+
+Split = Literal["context", "time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,9 @@ class Dataset:
         source: Where the rows came from.
         rows: Features by name, without the strategy's own.
         strategies: The strategy that answered each row.
-        quality: In [0, 1], NaN where nobody judged the answer.
+        quality: In [0, 1], NaN where nothing speaks for or against the answer.
+        judged_by: Who gave each quality: a source of feedback, or an implicit sign (the names of
+            ``signals.SIGN_QUALITY``); empty where nobody did.
         output_tokens: NaN where unknown.
         latency_ms: NaN where unknown.
         cost_usd: NaN where the price is unknown.
@@ -68,6 +85,7 @@ class Dataset:
     rows: Sequence[Mapping[str, float]]
     strategies: Sequence[str]
     quality: Floats
+    judged_by: Sequence[str]
     output_tokens: Floats
     latency_ms: Floats
     cost_usd: Floats
@@ -106,6 +124,24 @@ class Dataset:
         """The held-out rows."""
         return self.take(self.held_out)
 
+    @property
+    def explicit(self) -> Dataset:
+        """The same rows, their quality known only where it was judged: what policies are judged by.
+
+        Implicit signs teach; as evidence for a promotion they are too weak.
+        """
+        implicit = np.array([who in SIGN_QUALITY for who in self.judged_by], dtype=bool)
+        if not implicit.any():
+            return self
+        return replace(
+            self,
+            quality=np.where(implicit, math.nan, self.quality),
+            judged_by=[
+                "" if drop else who
+                for who, drop in zip(self.judged_by, implicit.tolist(), strict=True)
+            ],
+        )
+
     def take(self, chosen: Flags) -> Dataset:
         """The rows where ``chosen`` is true."""
         kept = np.flatnonzero(chosen).tolist()
@@ -114,6 +150,7 @@ class Dataset:
             rows=[self.rows[i] for i in kept],
             strategies=[self.strategies[i] for i in kept],
             quality=self.quality[kept],
+            judged_by=[self.judged_by[i] for i in kept],
             output_tokens=self.output_tokens[kept],
             latency_ms=self.latency_ms[kept],
             cost_usd=self.cost_usd[kept],
@@ -149,20 +186,43 @@ def is_held_out(context_id: str, share: float = HELD_OUT_SHARE) -> bool:
     return int.from_bytes(first, "big") < share * 2**64
 
 
-def from_log(decisions: Iterable[LoggedDecision], *, source: str = "log") -> Dataset:
+def from_log(
+    decisions: Iterable[LoggedDecision],
+    *,
+    source: str = "log",
+    weights: Weights = EXPLICIT_ONLY,
+    split: Split = "context",
+) -> Dataset:
     """The dataset of logged decisions in time order (``LogReader.logged_decisions()``).
 
-    Left out, and counted: decisions without an outcome, with an outcome other than ``ok``, of
-    another feature version or without features. A decision without a context (or whose
-    context was deleted) is a context of its own.
+    Reads no signs from what followed: ``from_signed`` does, on pairs of ``signals.with_signs``.
+    """
+    pairs = ((logged, NO_SIGNS) for logged in decisions)
+    return from_signed(pairs, source=source, weights=weights, split=split)
+
+
+def from_signed(
+    pairs: Iterable[Signed],
+    *,
+    source: str,
+    weights: Weights = EXPLICIT_ONLY,
+    split: Split = "context",
+) -> Dataset:
+    """The dataset of logged decisions in time order, each with what followed it.
+
+    Left out, and counted: decisions without an outcome, with an outcome other than ``ok`` (but
+    for streams that the client left, which say something about quality alone), of another
+    feature version or without features. A decision without a context (or whose context was
+    deleted) is a context of its own.
     """
     left_out: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     last_at: dict[str, float] = {}
     gaps_s: defaultdict[str, list[float]] = defaultdict(list)
     used: list[LoggedDecision] = []
+    labels: list[Label | None] = []
     groups: list[str] = []
-    for logged in decisions:
+    for logged, signs in pairs:
         decision = logged.decision
         if decision.context_id is not None:
             counts[decision.context_id] += 1
@@ -171,34 +231,49 @@ def from_log(decisions: Iterable[LoggedDecision], *, source: str = "log") -> Dat
                 gap_s = max(0.0, decision.created_at - last_at[decision.context_id])
                 gaps_s[decision.context_id].append(gap_s)
             last_at[decision.context_id] = decision.created_at
-        why = _unusable(logged)
+        said = label(logged, signs, weights)
+        why = _unusable(logged, signs, said)
         if why is not None:
             left_out[why] += 1
             continue
         used.append(logged)
+        labels.append(said)
         groups.append(decision.context_id or f"decision:{decision.id}")
+    created_at = _floats([one.decision.created_at for one in used])
+    held_out, kept = _sides(groups, created_at, split)
+    if not kept.all():
+        left_out["a time after the cut on a context from before it"] = int((~kept).sum())
+    judged = {
+        group for group, out, keep in zip(groups, held_out, kept, strict=True) if out and keep
+    }
+    to_fit = [
+        context
+        for context in counts
+        if (context not in judged if split == "time" else not is_held_out(context))
+    ]
     end = max(last_at.values(), default=0.0)
-    to_fit = [context for context in counts if not is_held_out(context)]
     names = tuple(sorted({c.strategy for one in used for c in one.decision.candidates}))
-    outcomes = [one.outcome for one in used if one.outcome is not None]
-    return Dataset(
+    outcomes = [one.outcome if _whole(one) else None for one in used]
+    quality = _quality(labels, ~held_out)
+    dataset = Dataset(
         source=source,
         rows=[one.decision.features for one in used],
         strategies=[one.decision.strategy for one in used],
-        quality=_floats([one.quality for one in used]),
+        quality=quality,
+        judged_by=["" if said is None else said.source for said in labels],
         # A reply without a usage block is logged with zeros: unknown, not empty.
-        output_tokens=_floats([one.usage.output_tokens or None for one in outcomes]),
-        latency_ms=_floats([one.latency_ms for one in outcomes]),
-        cost_usd=_floats([one.cost_usd for one in outcomes]),
+        output_tokens=_floats([o.usage.output_tokens or None if o else None for o in outcomes]),
+        latency_ms=_floats([o.latency_ms if o else None for o in outcomes]),
+        cost_usd=_floats([o.cost_usd if o else None for o in outcomes]),
         propensity=_floats([one.decision.propensity for one in used]),
         candidate_names=names,
         candidate_propensities=_propensities(used, names),
         groups=groups,
         queries=[one.decision.id for one in used],
         models=[one.decision.model for one in used],
-        usages=[one.usage for one in outcomes],
-        created_at=_floats([one.decision.created_at for one in used]),
-        held_out=np.array([is_held_out(group) for group in groups], dtype=bool),
+        usages=[Usage() if one is None else one.usage for one in outcomes],
+        created_at=created_at,
+        held_out=held_out,
         decisions=used,
         demand=Demand(
             counts=tuple(counts[context] for context in to_fit),
@@ -207,15 +282,52 @@ def from_log(decisions: Iterable[LoggedDecision], *, source: str = "log") -> Dat
         ),
         left_out=dict(left_out),
     )
+    return dataset if kept.all() else dataset.take(kept)
 
 
-def _unusable(logged: LoggedDecision) -> str | None:
+def _sides(groups: Sequence[str], created_at: Floats, split: Split) -> tuple[Flags, Flags]:
+    """Which rows are held out, and which are on any side at all."""
+    n = len(groups)
+    if split == "context":
+        held_out = np.array([is_held_out(group) for group in groups], dtype=bool)
+        return held_out, np.ones(n, dtype=bool)
+    began: dict[str, float] = {}
+    for group, at in zip(groups, created_at.tolist(), strict=True):
+        began.setdefault(group, at)
+    if not began:
+        return np.zeros(0, dtype=bool), np.ones(0, dtype=bool)
+    starts = np.sort(np.array(list(began.values())))
+    cut = float(starts[min(len(starts) - 1, round((1 - HELD_OUT_SHARE) * len(starts)))])
+    late = np.array([began[group] >= cut for group in groups], dtype=bool)
+    return late, late | (created_at < cut)
+
+
+def _quality(labels: Sequence[Label | None], to_fit: Flags) -> Floats:
+    """The labels' quality, implicit ones drawn towards the mean of the explicit ones to fit on."""
+    said = _floats([None if one is None else one.quality for one in labels])
+    weight = np.array([1.0 if one is None else one.weight for one in labels])
+    sure = said[
+        [
+            keep and one is not None and one.source not in SIGN_QUALITY
+            for keep, one in zip(to_fit.tolist(), labels, strict=True)
+        ]
+    ]
+    base = float(sure.mean()) if len(sure) else 0.5
+    return np.asarray(base + weight * (said - base))
+
+
+def _whole(logged: LoggedDecision) -> bool:
+    """Whether the answer was given to its end: else its tokens and its time say nothing."""
+    return logged.outcome is not None and logged.outcome.status == "ok"
+
+
+def _unusable(logged: LoggedDecision, signs: Signs, said: Label | None) -> str | None:
     decision, outcome = logged.decision, logged.outcome
     if decision.feature_version != FEATURE_VERSION:
         return f"features of version {decision.feature_version}, not {FEATURE_VERSION}"
     if outcome is None:
         return "no outcome yet"
-    if outcome.status != "ok":
+    if outcome.status != "ok" and not (signs.abandoned and said is not None):
         return f"outcome {outcome.status}"
     if not decision.features:
         return "no features"

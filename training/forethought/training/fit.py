@@ -7,8 +7,9 @@ model's. What was fitted, on how many rows and how well it predicts, is in the b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -22,7 +23,10 @@ from forethought.models.features import matrix
 from forethought.models.outcome import HEADS, Head, OutcomeModel
 from forethought.models.predictability import STRATEGY, PredictabilityModel
 from forethought.training.dataset import Dataset, Floats
+from forethought.training.drift import reference
 from forethought.training.errors import TrainingError
+from forethought.training.search import Budget, Told, tune
+from forethought.training.signals import SIGN_QUALITY
 
 MIN_CONTEXTS: Final = 2
 """Cross-validation keeps contexts whole, so it needs two."""
@@ -33,13 +37,25 @@ _EDGE: Final = 1e-6
 _MORE: Final = "Serve more traffic and give feedback on it, or train --from recorded outcomes."
 
 
-def fit_bundle(dataset: Dataset, *, seed: int, init: PolicyBundle | None) -> PolicyBundle:
+def fit_bundle(
+    dataset: Dataset,
+    *,
+    seed: int,
+    init: PolicyBundle | None,
+    budget: Budget | None = None,
+    told: Told | None = None,
+) -> PolicyBundle:
     """Fit every predictor on the training rows, starting from ``init``.
+
+    Rows without a quality still teach tokens and latency. Classes are not reweighted: that would
+    make the probabilities wrong, and it is those that the allocation weighs.
 
     Args:
         dataset: Of the log or of recorded rows; its held-out rows are only measured on.
         seed: Makes the fit reproducible: equal data and seed, equal version.
         init: The bundle to start from, which must not have seen these rows. None: from nothing.
+        budget: How long to search better settings than the defaults; None: not at all.
+        told: Is told of each trial of the search.
 
     Raises:
         TrainingError: No head has rows enough, or one has not and there is no ``init``.
@@ -57,6 +73,19 @@ def fit_bundle(dataset: Dataset, *, seed: int, init: PolicyBundle | None) -> Pol
             param=dataset.source,
             remedy=_MORE,
         )
+    tuning: dict[str, Any] = {}
+    if budget is not None and budget.searches:
+        outcome, predictability, tuned = tune(
+            train,
+            outcome,
+            predictability,
+            init=None if init is None else (init.outcome, init.predictability),
+            heads=[head for head, said in status.items() if said.startswith("fitted")],
+            budget=budget,
+            seed=seed,
+            told=told,
+        )
+        tuning = {head: asdict(one) for head, one in tuned.items()}
     demand = _fit_demand(dataset, None if init is None else init.demand, status)
     held_out = {"fitted": measure(test, outcome, predictability)}
     if init is not None:
@@ -79,11 +108,22 @@ def fit_bundle(dataset: Dataset, *, seed: int, init: PolicyBundle | None) -> Pol
                 "since": float(dataset.created_at.min()),
                 "until": float(dataset.created_at.max()),
                 "left_out": dict(dataset.left_out),
+                "judged_by": _judged_by(train),
             },
             "fit": status,
+            "tuning": tuning,
+            "reference": reference(train.rows, train.groups),
             "held_out": held_out,
         },
     )
+
+
+def _judged_by(train: Dataset) -> dict[str, int]:
+    """How many training rows each source of quality judged; implicit signs are marked."""
+    counts = Counter(
+        f"sign:{who}" if who in SIGN_QUALITY else who or "nobody" for who in train.judged_by
+    )
+    return dict(sorted(counts.items()))
 
 
 def measure(
@@ -91,12 +131,15 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """How well the predictors do on held-out rows, by head; empty where there are no rows.
 
+    Only explicit judgements count as quality.
+
     Probabilities: Brier score, log loss, expected calibration error, AUROC (None where only
     one class occurs; right is quality >= 0.5). Tokens and latency: mean absolute error of
     log(1 + y).
     """
     if not len(test):
         return {}
+    test = test.explicit
     predicted = outcome.predict(matrix(test.rows, test.strategies))
     found = {
         "quality": _probability_scores(predicted.quality, test.quality),
@@ -223,6 +266,7 @@ def _probability_scores(p: Floats, y: Floats) -> dict[str, Any]:
     clipped = np.clip(p, _EDGE, 1 - _EDGE)
     return {
         "rows": len(y),
+        "mean": float(y.mean()),
         "brier": float(((p - y) ** 2).mean()),
         "log_loss": float(-(y * np.log(clipped) + (1 - y) * np.log(1 - clipped)).mean()),
         "ece": expected_calibration_error(p, y),

@@ -26,6 +26,11 @@ def pretrained() -> PolicyBundle | None:
     return PolicyBundle.load(folder) if (folder / MANIFEST).is_file() else None
 
 
+def serving_name(champion: PolicyBundle | None) -> str:
+    """The version that serves; without any, every request is ``direct``."""
+    return "direct" if champion is None else champion.version
+
+
 def starting_point(
     registry: Registry, champion: PolicyBundle | None, dataset: Dataset, notes: list[str]
 ) -> PolicyBundle | None:

@@ -122,6 +122,7 @@ def _dataset(rows: list[RecordedRow], left_out: dict[str, int], *, source: str) 
         ],
         strategies=[row.strategy for row in rows],
         quality=np.array([math.nan if r.quality is None else r.quality for r in rows]),
+        judged_by=["" if row.quality is None else "grader" for row in rows],
         output_tokens=np.array([float(row.output_tokens) for row in rows]),
         latency_ms=np.array([row.latency_ms for row in rows]),
         cost_usd=np.full(n, math.nan),

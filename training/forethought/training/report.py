@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from forethought.training.evaluation import Evaluation, summary
@@ -29,6 +30,13 @@ def train_lines(result: TrainResult) -> Iterator[str]:
     )
     for reason, count in data["left_out"].items():
         yield f"  left out: {count:,} with {reason}"
+    yield from _judgements(data["judged_by"])
+    for head, tuned in info["tuning"].items():
+        kept = "taken" if tuned["taken"] else "not clearly better: defaults kept"
+        yield (
+            f"  tuned {_HEADS.get(head, head)}: {tuned['trials']} trials, cross-validated loss "
+            f"{tuned['default_loss']:.4f} -> {tuned['best_loss']:.4f} ({kept})"
+        )
     for note in result.notes:
         yield f"  note: {note}"
     yield ""
@@ -52,6 +60,11 @@ def train_lines(result: TrainResult) -> Iterator[str]:
         )
     else:
         yield f"Policy {result.champion} goes on serving; the new one is kept."
+    if result.challenges:
+        yield (
+            f"Policy {result.bundle.version} challenges it: running servers let it score live "
+            "traffic without serving it."
+        )
     yield f"Saved in {result.folder}"
     tracked = result.tracked
     if tracked is not None and tracked.run_id is not None:
@@ -69,10 +82,12 @@ def train_json(result: TrainResult) -> dict[str, Any]:
         "initial": result.initial,
         "promoted": result.promoted,
         "forced": result.forced,
+        "challenges": result.challenges,
         "gate": _gate(result),
         "evaluation": None if result.evaluation is None else summary(result.evaluation),
         "data": info["data"],
         "fit": info["fit"],
+        "tuning": info["tuning"],
         "held_out": info["held_out"],
         "mlflow_run": None if result.tracked is None else result.tracked.run_id,
         "notes": list(result.notes),
@@ -90,6 +105,17 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
     yield verdict.replace("Not promoted:", "Not worth promoting:", 1)
 
 
+def dry_run_lines(found: Comparison) -> Iterator[str]:
+    """The same, and what promoting it would do."""
+    yield from comparison_lines(found)
+    yield from _shadow(found)
+    would = "would be" if found.gate.promote else "would not be"
+    yield (
+        f"Dry run: nothing was changed. By the gate {found.version} {would} promoted; `forethought "
+        f"promote {found.version}` does it all the same."
+    )
+
+
 def comparison_json(found: Comparison) -> dict[str, Any]:
     """The same as figures."""
     return {
@@ -97,7 +123,33 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "champion": found.champion,
         "gate": _gate(found),
         "evaluation": None if found.evaluation is None else summary(found.evaluation),
+        "shadow": None if found.shadow is None else asdict(found.shadow),
     }
+
+
+def _shadow(found: Comparison) -> Iterator[str]:
+    shadow = found.shadow
+    if shadow is None:
+        yield "  shadow: it scored no live traffic (`forethought challenge` lets it)"
+        return
+    yield (
+        f"  shadow: it scored {shadow.n_decisions:,} live decisions in {shadow.mean_ms:.2f} ms "
+        f"each, {shadow.n_failed:,} failed; it would have chosen as the policy that served in "
+        f"{shadow.agreement:.0%}"
+    )
+    for (served, own), count in shadow.swaps:
+        yield f"    {count:,} times {own} instead of {served}"
+
+
+def _judgements(counts: Mapping[str, int]) -> Iterator[str]:
+    said = ", ".join(
+        f"{count:,} by the sign {who.removeprefix('sign:')}"
+        if who.startswith("sign:")
+        else f"{count:,} by {who}"
+        for who, count in counts.items()
+    )
+    if said:
+        yield f"  judged: {said}"
 
 
 def _gate(found: TrainResult | Comparison) -> dict[str, Any]:

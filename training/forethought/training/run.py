@@ -2,56 +2,69 @@
 
 from __future__ import annotations
 
-import time
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
 from forethought.models.bundle import PolicyBundle
+from forethought.models.demand import DemandModel
 from forethought.router.allocation import Preferences
 from forethought.router.candidates import target_probabilities
 from forethought.router.errors import ConfigError
-from forethought.router.log import LogReader, Store
 from forethought.router.pricing import PriceTable
 from forethought.router.records import LoggedDecision
 from forethought.router.registry import Registry
-from forethought.training.dataset import Dataset, from_log
+from forethought.router.shadow import ShadowSummary, read_shadow
+from forethought.training import asking, plots
+from forethought.training.dataset import Dataset
 from forethought.training.errors import TrainingError
 from forethought.training.evaluation import Evaluation, Target, evaluate, summary
+from forethought.training.evidence import gather
 from forethought.training.fit import fit_bundle
-from forethought.training.full_feedback import PricesOf, evaluate_recorded
+from forethought.training.full_feedback import PricesOf, evaluate_recorded, with_costs
 from forethought.training.gate import GateResult, GateRule, judge
-from forethought.training.ledger import LEDGER, Ledger, Test
-from forethought.training.lineage import serving, starting_point
-from forethought.training.recorded import read_recorded
-from forethought.training.tracking import Tracked, track
+from forethought.training.large import EngineName, fit_large
+from forethought.training.ledger import Test
+from forethought.training.lineage import serving, serving_name, starting_point
+from forethought.training.search import Budget, Told
+from forethought.training.sources import Source, read
+from forethought.training.tracking import Alias, Record, Tracked, track
 
-LOG_FILE = "forethought.sqlite"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """What to train on, how to judge it, and what to do then.
+    """What to train on and how, how to judge it, and what to do then.
 
-    ``store``: the log's URL (None: the file in ``data_dir``). ``recorded``: train on this file
-    instead of the log. ``force``: promote whatever the gate says. ``mlflow_url``: None for the
-    local file; ``track`` False for no tracking at all.
+    ``engine``: ``memory``, or ``stream`` and ``dask`` for an export of any size. ``threads``:
+    of ``stream``; more than one loses where the processor is busy, as LightGBM's wait for each
+    other.
+
+    ``budget``: how long to search settings. ``force``: promote whatever the gate says.
+    ``challenge``: let a policy that is not promoted score live traffic without serving it.
+    ``mlflow_url``: None for the local file; ``track`` False for no tracking at all.
     """
 
-    data_dir: Path
-    store: str | None = None
-    recorded: Path | None = None
+    source: Source
     seed: int = 0
+    engine: EngineName = "memory"
+    scheduler: str | None = None
+    threads: int = 1
+    budget: Budget = field(default_factory=Budget)
     promote: bool = True
     force: bool = False
+    challenge: bool = False
     preferences: Preferences = field(default_factory=Preferences)
     rule: GateRule = field(default_factory=GateRule)
     mlflow_url: str | None = None
     track: bool = True
+
+    @property
+    def data_dir(self) -> Path:
+        return self.source.data_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +80,7 @@ class TrainResult:
     test: Test | None
     promoted: bool
     forced: bool
+    challenges: bool
     tracked: Tracked | None
     notes: tuple[str, ...]
 
@@ -80,42 +94,43 @@ class Comparison:
     gate: GateResult
     evaluation: Evaluation | None
     test: Test | None
+    shadow: ShadowSummary | None = None
+    """What the version would have chosen on live traffic, if it ever challenged."""
 
 
-def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult:
+def train(
+    settings: TrainSettings, *, say: Callable[[str], None], told: Told | None = None
+) -> TrainResult:
     """Fit, judge, save, and promote where the gate or ``force`` says so.
 
-    ``say`` is told what is being done, stage by stage.
+    ``say`` is told what is being done, stage by stage, ``told`` of each trial of the search.
     """
     registry = Registry(settings.data_dir)
     notes: list[str] = []
-    say("reading the data")
-    dataset = read(settings.data_dir, settings.store, settings.recorded)
-    if not len(dataset):
-        raise TrainingError(
-            f"The {dataset.source} has no decision to learn from{_left_out(dataset)}.",
-            param=dataset.source,
-            remedy="Serve some traffic first, and give feedback on it.",
-        )
     champion = serving(registry, notes)
-    initial = None if dataset.recorded else starting_point(registry, champion, dataset, notes)
-    say(f"fitting on {len(dataset.train)} answers")
-    bundle = fit_bundle(dataset, seed=settings.seed, init=initial)
+    dataset, bundle, initial = _fitted(settings, registry, champion, notes, say, told)
     say(f"judging on {len(dataset.test)} held-out answers")
-    test = ask(registry, dataset, bundle, champion, settings.rule)
+    test = asking.ask(registry, dataset, bundle, champion, settings.rule)
     gate, evaluation = compare(
-        dataset, bundle, champion, settings.preferences, settings.rule, test, _since(registry)
+        dataset, bundle, champion, settings.preferences, settings.rule, test, asking.since(registry)
     )
-    settled = _settled(registry, test, evaluation)
+    settled = asking.settle(registry, test, evaluation)
     registry.save(bundle)
     promoted = settings.force or (settings.promote and gate.promote)
+    challenges = settings.challenge and not promoted and bundle.version != serving_name(champion)
     if promoted:
         registry.promote(bundle.version)
-    champion_version = _name(champion)
+    elif challenges:
+        registry.challenge(bundle.version)
+    champion_version = serving_name(champion)
     tracked = None
     if settings.track:
         say("recording the run in MLflow")
-        tracked = _track(settings, registry, bundle, champion_version, gate, evaluation, promoted)
+        alias: Alias | None = "champion" if promoted else "challenger" if challenges else None
+        record = _record(settings, registry, bundle, champion_version, gate, evaluation, alias)
+        say("drawing its plots")
+        record = replace(record, plots=_plots(settings, dataset, bundle, champion))
+        tracked = track(record, data_dir=settings.data_dir, url=settings.mlflow_url)
     return TrainResult(
         bundle=bundle,
         folder=registry.path(bundle.version),
@@ -126,22 +141,61 @@ def train(settings: TrainSettings, *, say: Callable[[str], None]) -> TrainResult
         test=settled,
         promoted=promoted,
         forced=promoted and not gate.promote,
+        challenges=challenges,
         tracked=tracked,
         notes=tuple(notes),
     )
 
 
+def _fitted(
+    settings: TrainSettings,
+    registry: Registry,
+    champion: PolicyBundle | None,
+    notes: list[str],
+    say: Callable[[str], None],
+    told: Told | None,
+) -> tuple[Dataset, PolicyBundle, PolicyBundle | None]:
+    """The data to judge by, the new policy, and the one that it started from."""
+    if settings.engine != "memory":
+        dataset, bundle = fit_large(
+            settings.source,
+            engine=settings.engine,
+            scheduler=settings.scheduler,
+            seed=settings.seed,
+            threads=settings.threads,
+            demand=DemandModel() if champion is None else champion.demand,
+            say=say,
+        )
+        return dataset, bundle, None
+    say("reading the data")
+    dataset = read(settings.source)
+    if not len(dataset):
+        raise TrainingError(
+            f"The {dataset.source} has no decision to learn from{_left_out(dataset)}.",
+            param=dataset.source,
+            remedy="Serve some traffic first, and give feedback on it.",
+        )
+    initial = None if dataset.recorded else starting_point(registry, champion, dataset, notes)
+    say(f"fitting on {len(dataset.train)} answers")
+    bundle = fit_bundle(
+        dataset, seed=settings.seed, init=initial, budget=settings.budget, told=told
+    )
+    return dataset, bundle, initial
+
+
 def compare_saved(
+    source: Source,
     *,
-    data_dir: Path,
-    store: str | None,
-    recorded: Path | None,
     version: str | None,
     preferences: Preferences,
     rule: GateRule,
+    spend: bool = True,
 ) -> Comparison:
-    """Judge a saved version (None: the newest) against the champion."""
-    registry = Registry(data_dir)
+    """Judge a saved version (None: the newest) against the champion.
+
+    ``spend``: count it among the gate's tests, as what may be acted upon must be.
+    """
+    registry = Registry(source.data_dir)
     if version is None:
         saved = registry.versions()
         if not saved:
@@ -153,70 +207,22 @@ def compare_saved(
         version = saved[-1]
     candidate = registry.load(version)
     champion = serving(registry, [])
-    dataset = read(data_dir, store, recorded)
+    dataset = read(source)
     # The champion against itself is no question: there is nothing to be wrong about.
     itself = champion is not None and champion.version == version
-    test = None if itself else ask(registry, dataset, candidate, champion, rule)
-    since = None if itself else _since(registry)
+    test = None if itself else asking.ask(registry, dataset, candidate, champion, rule)
+    since = None if itself else asking.since(registry)
     gate, evaluation = compare(dataset, candidate, champion, preferences, rule, test, since)
-    if test is not None:
-        test = _settled(registry, test, evaluation)
+    if test is not None and spend:
+        test = asking.settle(registry, test, evaluation)
     return Comparison(
-        version=version, champion=_name(champion), gate=gate, evaluation=evaluation, test=test
+        version=version,
+        champion=serving_name(champion),
+        gate=gate,
+        evaluation=evaluation,
+        test=test,
+        shadow=read_shadow(source.data_dir, version),
     )
-
-
-def ask(
-    registry: Registry,
-    dataset: Dataset,
-    candidate: PolicyBundle,
-    champion: PolicyBundle | None,
-    rule: GateRule,
-) -> Test:
-    """How much error the gate may spend on this question."""
-    since = _since(registry)
-    scope = "log" if since is None else f"log since {since:.6f}"
-    return Ledger(registry.folder / LEDGER).ask(
-        scope=f"recorded {dataset.fingerprint}" if dataset.recorded else scope,
-        candidate=candidate.version,
-        champion=_name(champion),
-        data=dataset.fingerprint,
-        alpha=rule.alpha,
-        now=time.time(),
-    )
-
-
-def _settled(registry: Registry, test: Test, evaluation: Evaluation | None) -> Test | None:
-    """Write the test down if there was one: None where nothing could be, or was to be, judged."""
-    if evaluation is None or not evaluation.n_differ:
-        return None
-    Ledger(registry.folder / LEDGER).record(test)
-    return test
-
-
-def _since(registry: Registry) -> float | None:
-    """When the champion began to serve; None where none was promoted."""
-    try:
-        pointer = registry.pointer()
-    except ConfigError:  # a damaged pointer: `serving` notes it
-        return None
-    return None if pointer is None else pointer.promoted_at
-
-
-def read(data_dir: Path, store: str | None, recorded: Path | None) -> Dataset:
-    """The dataset of a file of recorded outcomes, or of the log."""
-    if recorded is not None:
-        return read_recorded(recorded)
-    url = store or str(data_dir / LOG_FILE)
-    missing = _missing_file(url)
-    if missing is not None:  # opening would create it
-        raise ConfigError(
-            f"There is no log at {missing}.",
-            param="store",
-            remedy="Serve some traffic first, or name another by --data-dir or --store.",
-        )
-    with Store.open(url) as opened:
-        return from_log(LogReader(opened).logged_decisions())
 
 
 def compare(
@@ -228,13 +234,14 @@ def compare(
     test: Test | None = None,
     since: float | None = None,
 ) -> tuple[GateResult, Evaluation | None]:
-    """Judge a candidate on the held-out rows, whichever kind they are.
+    """Judge a candidate on the held-out rows, whichever kind they are, by explicit judgements.
 
     ``test``: which question it is (None: the only one). ``since``: decisions up to then do not
     count; recorded outcomes always do.
     """
     level = rule.alpha if test is None else test.level
     prices_of = _prices()
+    dataset = dataset.explicit
     if dataset.recorded:
         return judge(
             lambda: evaluate_recorded(
@@ -283,26 +290,27 @@ def _prices() -> PricesOf:
     return prices_of
 
 
-def _track(
+def _record(
     settings: TrainSettings,
     registry: Registry,
     bundle: PolicyBundle,
     champion: str,
     gate: GateResult,
     evaluation: Evaluation | None,
-    promoted: bool,
-) -> Tracked:
+    alias: Alias | None,
+) -> Record:
     info = bundle.manifest["info"]
-    preferences = settings.preferences
-    return track(
-        data_dir=settings.data_dir,
-        url=settings.mlflow_url,
-        name=bundle.version,
+    preferences, data = settings.preferences, info["data"]
+    return Record(
+        version=bundle.version,
         params={
             "seed": settings.seed,
             "initial": info["initial"],
             "champion": champion,
-            "source": info["data"]["source"],
+            "source": data["source"],
+            "split": settings.source.split,
+            "engine": settings.engine,
+            "signal": dict(settings.source.weights.by_name),
             "value_usd": preferences.value_usd,
             "latency_usd_per_s": preferences.latency_usd_per_s,
             "exploration": preferences.exploration,
@@ -310,41 +318,48 @@ def _track(
             "gate_bound": settings.rule.bound,
             "gate_alpha": settings.rule.alpha,
             "fit": info["fit"],
+            "tuned": {head: one["params"] for head, one in info["tuning"].items() if one["taken"]},
         },
         metrics={
-            "data": {k: v for k, v in info["data"].items() if k != "recorded"},
+            "data": {k: v for k, v in data.items() if k != "recorded"},
             "held_out": info["held_out"],
-            "promoted": int(promoted),
+            "tuning": info["tuning"],
+            "promoted": int(alias == "champion"),
             **({} if evaluation is None else {"evaluation": summary(evaluation)}),
         },
         tags={
             "policy_version": bundle.version,
-            "data_fingerprint": info["data"]["fingerprint"],
+            "data_fingerprint": data["fingerprint"],
             "gate": gate.reason[:5000],
         },
+        data=(data["source"], data["fingerprint"]),
         bundle=registry.path(bundle.version),
+        alias=alias,
     )
 
 
-def _name(champion: PolicyBundle | None) -> str:
-    return "direct" if champion is None else champion.version
+def _plots(
+    settings: TrainSettings,
+    dataset: Dataset,
+    bundle: PolicyBundle,
+    champion: PolicyBundle | None,
+) -> dict[str, Any]:
+    prices_of = _prices()
+    try:
+        evidence = gather(
+            with_costs(dataset, prices_of) if dataset.recorded else dataset,
+            candidate=bundle,
+            champion=champion,
+            preferences=settings.preferences,
+            prices_of=prices_of,
+        )
+        return dict(plots.draw(evidence))
+    except Exception:
+        # A picture less is no reason to lose a round of training.
+        log.exception("the run's plots could not be drawn")
+        return {}
 
 
 def _left_out(dataset: Dataset) -> str:
     said = ", ".join(f"{count} with {reason}" for reason, count in dataset.left_out.items())
     return f" (left out: {said})" if said else ""
-
-
-def _missing_file(url: str) -> Path | None:
-    """The SQLite file that ``url`` names, if it does not exist."""
-    path = Path(url)
-    if "://" in url:
-        try:
-            parsed = make_url(url)
-        except ArgumentError:
-            return None  # the store says what is wrong with it
-        if parsed.get_backend_name() != "sqlite":
-            return None
-        path = Path(parsed.database or "")
-    path = path.expanduser()
-    return None if path.exists() else path

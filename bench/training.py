@@ -1,0 +1,238 @@
+"""How fast training reads, fits and judges, and in how much memory, by the size of the log.
+
+A generator writes exports of invented decisions: features of the kinds and ranges of the real ones,
+an outcome that depends on the strategy and a few features, a known policy that drew the strategies.
+They are fitted out of core (``forethought train --engine stream``); the estimators are timed on
+arrays of as many decisions and five strategies. Each size runs in a process of its own, so that its
+peak memory is its own.
+
+Needs: some 0.1 GB of disk for each million decisions.
+Takes: some ten minutes for 10^5 and 10^6; --sizes 1e7 takes hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bench.layout import table
+
+STRATEGIES: Final = ("direct", "effort:low", "effort:high", "learned:low", "learned:high")
+CHANCES: Final = (0.6, 0.1, 0.1, 0.1, 0.1)
+TOKENS: Final = (150.0, 15.0, 300.0, 15.0, 250.0)
+PER_CONTEXT: Final = 4
+CHUNK: Final = 50_000
+THREADS: Final = int(os.environ.get("BENCH_THREADS", "1"))
+SECONDS_OPE: Final = 300.0
+PEAK_GIB: Final = 8.0
+
+
+def write_export(folder: Path, n: int, seed: int) -> None:
+    """``n`` decisions in the form of ``forethought export``, some 100,000 a day."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from forethought.models.features import DECISION_FEATURES
+    from forethought.training.parquet import FEATURE, empty_schema
+
+    rng = np.random.default_rng(seed)
+    names = [feature.name for feature in DECISION_FEATURES]
+    schema = empty_schema(names)
+    per_day = 2 * CHUNK
+    for start in range(0, n, per_day):
+        day = folder / f"day=2026-{1 + start // per_day // 28:02d}-{1 + start // per_day % 28:02d}"
+        day.mkdir(parents=True)
+        with pq.ParquetWriter(day / "part-0.parquet", schema, compression="zstd") as writer:
+            for first in range(start, min(start + per_day, n), CHUNK):
+                rows = min(CHUNK, n - first)
+                columns = _invented(rng, first, rows, names, FEATURE)
+                arrays = [
+                    pa.array(columns[field.name], field.type)
+                    if field.name in columns
+                    else pa.nulls(rows, field.type)
+                    for field in schema
+                ]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _invented(
+    rng: np.random.Generator, first: int, n: int, names: list[str], prefix: str
+) -> dict[str, Any]:
+    from forethought.models.features import FEATURE_VERSION
+
+    ids = np.arange(first, first + n)
+    context = ids // PER_CONTEXT
+    strategy = rng.choice(len(STRATEGIES), n, p=CHANCES)
+    easy = np.round(rng.normal(size=n), 2)
+    known = rng.random(n) < 0.5
+    right = 1 / (1 + np.exp(-(easy + 0.6 * (strategy == 3) + 0.4 * (strategy == 2) - 0.3)))
+    judged = rng.random(n) < 0.7
+    tokens = np.maximum(1, np.array(TOKENS)[strategy] * rng.lognormal(0, 0.4, n)).astype(int)
+    features = {prefix + name: np.round(rng.normal(size=n), 1) for name in names}
+    features[prefix + "q_context_cosine"] = easy
+    for name in names:
+        if name.startswith("art_"):
+            features[prefix + name] = np.where(known, features[prefix + name], np.nan)
+    quality = (rng.random(n) < right).astype(float)
+    at = 1.7e9 + 0.8 * ids
+    candidates = [
+        {"strategy": name, "propensity": p} for name, p in zip(STRATEGIES, CHANCES, strict=True)
+    ]
+    return {
+        "id": [f"dec_{i}" for i in ids.tolist()],
+        "created_at": at,
+        "tenant": ["bench"] * n,
+        "context_id": [f"ctx_{i}" for i in context.tolist()],
+        "model": ["m"] * n,
+        "strategy": np.array(STRATEGIES)[strategy],
+        "propensity": np.array(CHANCES)[strategy],
+        "mode": ["explored"] * n,
+        "policy_version": ["aaaaaaaaaaaa"] * n,
+        "feature_version": [FEATURE_VERSION] * n,
+        "candidates": [candidates] * n,
+        "outcome.status": ["ok"] * n,
+        "outcome.http_status": np.full(n, 200),
+        "outcome.latency_ms": 20.0 * tokens,
+        "outcome.cost_usd": 1e-6 * tokens,
+        "outcome.finished_at": at + 1,
+        "outcome.calls": np.ones(n, dtype=int),
+        "usage.output_tokens": tokens,
+        "feedback": [
+            [{"id": f"fb_{i}", "created_at": t, "quality": q, "source": "grader"}] if j else []
+            for i, t, q, j in zip(
+                ids.tolist(), at.tolist(), quality.tolist(), judged.tolist(), strict=True
+            )
+        ],
+        "sign.abandoned": np.zeros(n, dtype=bool),
+        **features,
+    }
+
+
+def fit(n: int, folder: str) -> dict[str, float]:
+    """Rows a second of reading labels, of fitting, and the peak memory."""
+    from forethought.models.demand import DemandModel
+    from forethought.training.bulk import read_bulk
+    from forethought.training.engines import fit_bulk, out_of_core
+    from forethought.training.signals import Weights
+
+    began = time.perf_counter()
+    bulk = read_bulk(Path(folder), Weights())
+    read_s = time.perf_counter() - began
+    began = time.perf_counter()
+    fit_bulk(
+        bulk, engine=out_of_core, seed=0, threads=THREADS, demand=DemandModel(),
+        say=lambda _: None,
+    )  # fmt: skip
+    return {"read": n / read_s, "fit": n / (time.perf_counter() - began), "peak": _peak_gib()}
+
+
+def judge(n: int, _: str) -> dict[str, float]:
+    """Seconds of each estimator on ``n`` decisions, and the peak memory."""
+    from forethought.training import ope
+
+    rng = np.random.default_rng(0)
+    k = len(STRATEGIES)
+    action = rng.choice(k, n, p=CHANCES)
+    p = np.tile(np.array(CHANCES), (n, 1))
+    t = np.full((n, k), 0.02)
+    t[np.arange(n), rng.integers(0, k, n)] += 0.9
+    reward = rng.random(n)
+    q = np.full((n, k), 0.5)
+    took: dict[str, float] = {}
+
+    def timed(name: str, call: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        found = call()
+        took[name] = time.perf_counter() - began
+        return found
+
+    w = timed("weights", lambda: ope.importance_weights(action, p, t))
+    timed("ips", lambda: ope.ips_terms(reward, w).mean())
+    timed("snips", lambda: ope.snips(reward, w))
+    timed("dr", lambda: ope.dr_terms(reward, action, p, t, q).mean())
+    took["all"] = sum(took.values())
+    return {**took, "peak": _peak_gib()}
+
+
+def features(n: int, _: str) -> dict[str, float]:
+    """Rows a second of computing a decision's features, its context's at hand."""
+    from forethought.models.embedding import WordLlamaEmbedder
+    from forethought.models.features import FeatureExtractor, HistoryFacts, RequestFacts
+
+    extractor = FeatureExtractor(WordLlamaEmbedder().load())
+    context = extractor.context(
+        "Ann has 12 apples and sells half of them for 3 dollars each. " * 30
+    )
+    n = min(n, 20_000)
+    began = time.perf_counter()
+    for i in range(n):
+        extractor.decision(
+            context, f"How many dollars has Ann after {i} days?", None, HistoryFacts(),
+            RequestFacts(),
+        )  # fmt: skip
+    return {"rows_per_s": n / (time.perf_counter() - began)}
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def alone(call: Callable[[int, str], dict[str, float]], n: int, folder: str) -> dict[str, float]:
+    """Run in a new process: what another one took is not its memory."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(call, (n, folder))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.training", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--sizes", default="1e5,1e6", help="decisions to fit on")
+    parser.add_argument("--judged", default="1e5,1e6,1e7", help="decisions to judge on")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    figures: dict[str, float] = {}
+    found = alone(features, 20_000, "")
+    figures["rows_per_s_features"] = round(found["rows_per_s"])
+    print(f"features of a decision: {found['rows_per_s']:,.0f} rows/s, one thread\n")
+    rows = []
+    for size in args.sizes.split(","):
+        n = int(float(size))
+        with tempfile.TemporaryDirectory() as folder:
+            write_export(Path(folder), n, args.seed)
+            disk = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet"))
+            found = alone(fit, n, folder)
+        rows.append([f"{n:,}", f"{disk / 2**20:,.0f}", f"{found['read']:,.0f}",
+                     f"{found['fit']:,.0f}", f"{found['peak']:.2f}"])  # fmt: skip
+        figures["rows_per_s_fit"] = round(found["fit"])
+        figures[f"peak_gib_fit_{size}"] = round(found["peak"], 2)
+    print(f"Fit out of core, all four predictors, {THREADS} thread(s) of {os.cpu_count()} cores")
+    print(table(["decisions", "MiB of Parquet", "labels, rows/s", "fit, rows/s", "peak GiB"], rows))
+    rows = []
+    for size in args.judged.split(","):
+        n = int(float(size))
+        found = alone(judge, n, "")
+        parts = ("weights", "ips", "snips", "dr", "all")
+        rows.append([f"{n:,}", *(f"{found[p]:.2f}" for p in parts), f"{found['peak']:.2f}"])
+        if n == 10**7:
+            figures["seconds_ope_1e7"] = round(found["all"], 2)
+            figures["peak_gib_1e7"] = round(found["peak"], 2)
+    print("\nEstimators, five strategies, seconds")
+    print(table(["decisions", "weights", "IPS", "SNIPS", "DR", "all", "peak GiB"], rows))
+    targets = {"seconds_ope_1e7": SECONDS_OPE, "peak_gib_1e7": PEAK_GIB}
+    print(json.dumps({"bench": "training", "figures": figures, "targets": targets}))
+
+
+if __name__ == "__main__":
+    main()
