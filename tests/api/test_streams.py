@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from forethought.router.log.writer import LINGER_S
 from forethought.router.records import LoggedDecision
 from tests.api.conftest import Serve
 from tests.api.server import KEY, ApiServer
@@ -76,9 +77,10 @@ def test_chunks_are_not_held_back(server: ApiServer) -> None:
 
 def test_the_outcome_is_durable_before_the_stream_ends(server: ApiServer) -> None:
     with server.http.stream(
-        "POST", "/v1/chat/completions", json=BODY, headers={"x-fake": "gap=5"}
+        "POST", "/v1/chat/completions", json=BODY, headers={"x-fake": "gap=100"}
     ) as reply:
         decision_id = reply.headers["x-forethought-decision"]
+        time.sleep(3 * LINGER_S)
         assert server.logged_as(decision_id).outcome is None
         for line in reply.iter_lines():
             if line == "data: [DONE]":

@@ -1,8 +1,8 @@
 """One request's path: decide, log, call the upstream, log what came of it, reply.
 
-The decision is durable before the upstream is called, the outcome before the last byte is
-sent. Where the log, a prediction or sleep fails, the request still goes through; the
-failure is counted and shown.
+The decision is queued for the disk before the upstream is called, and there within a twentieth
+of a second; the outcome is there before the last byte is sent. Where the log, a prediction or
+sleep fails, the request still goes through; the failure is counted and shown.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Gateway:
         self._budget = budget
 
     async def decide(self, request: ChatRequest) -> Turn:
-        """Choose how to answer; the decision is durable when this returns.
+        """Choose how to answer; the decision is on its way to the disk when this returns.
 
         Raises:
             BudgetSpent: What is left of the budget does not pay for the answer.
@@ -112,10 +112,10 @@ class Gateway:
         turn = await self._turns.make(request)
         self._admit(turn)
         try:
-            turn.logged = await self._write("decision", turn.decision)
-        except BaseException:
-            self._release(turn)
-            raise
+            turn.recording = self._writer.begin(turn.decision)
+        except StoreError as error:
+            self._not_logged("decision", error)
+        turn.logged = turn.recording is not None
         self._observer.decided(turn.decision)
         return turn
 
@@ -307,9 +307,7 @@ class Gateway:
         self._settle(outcome)
         if outcome.status == "ok":
             self._count_query(turn)
-        # A decision that could not be logged before has its last chance with its outcome.
-        records: tuple[Record, ...] = (outcome,) if turn.logged else (turn.decision, outcome)
-        turn.logged = await self._write("outcome", *records)
+        turn.logged = await self._store(turn, outcome)
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
         if outcome.status == "ok" and self._after_reply is not None:
             self._after_reply(turn.known)
@@ -340,10 +338,6 @@ class Gateway:
         most = ceiling_usd(turn.body, prices, reserve_tokens=budget.reserve_tokens, calls=calls)
         budget.reserve(decision.id, most)
 
-    def _release(self, turn: Turn) -> None:
-        if self._budget is not None:
-            self._budget.release(turn.decision.id)
-
     def _settle(self, outcome: Outcome) -> None:
         if self._budget is not None:
             self._budget.settle(outcome)
@@ -359,15 +353,29 @@ class Gateway:
         self._writer.context_touched(known.context.id, turn.decision.created_at)
         self._contexts.touched(known, turn.decision.created_at)
 
+    async def _store(self, turn: Turn, outcome: Outcome) -> bool:
+        """Whether the outcome is durable, and the decision with it."""
+        if turn.recording is None:
+            return await self._write("outcome", turn.decision, outcome)
+        stored = await self._write("outcome", outcome)
+        # Its decision was queued before, so it is stored by now or never will be.
+        if turn.recording.done() and (error := turn.recording.exception()) is not None:
+            self._not_logged("decision", error)
+            return await self._write("outcome", turn.decision, outcome)
+        return stored
+
     async def _write(self, what: str, *records: Record) -> bool:
         try:
             async with asyncio.timeout(LOG_PATIENCE_S):
                 await self._writer.write(*records)
         except (StoreError, TimeoutError) as error:
-            log.error("the %s could not be logged: %s", what, error)  # noqa: TRY400 - no trace needed
-            self._observer.log_failed(what)
+            self._not_logged(what, error)
             return False
         return True
+
+    def _not_logged(self, what: str, error: BaseException) -> None:
+        log.error("the %s could not be logged: %s", what, error)
+        self._observer.log_failed(what)
 
     def _measure(self, turn: Turn) -> Measure:
         model, url = turn.decision.model, self._serving.provider_url

@@ -145,7 +145,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """One routing decision, logged before the upstream is called.
+    """One routing decision, queued for the log before the upstream is called.
 
     ``features`` are the values of ``forethought.models.features`` by name, without the
     strategy's own; ``candidates`` has one entry a known strategy. ``reason`` is the

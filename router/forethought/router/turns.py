@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -55,7 +56,11 @@ class Serving:
 
 @dataclass(slots=True, kw_only=True)
 class Turn:
-    """One request on its way. ``waited_s`` is the time spent waiting for the upstream."""
+    """One request on its way. ``waited_s`` is the time spent waiting for the upstream.
+
+    ``recording`` is the writing of the decision, None where it could not begin; ``logged`` whether
+    all that was to be stored by now is, or is being.
+    """
 
     request: ChatRequest
     known: Known | None
@@ -66,6 +71,7 @@ class Turn:
     direct_body: dict[str, Any]
     plan: Plan | None = None
     calls: int = 1
+    recording: asyncio.Future[None] | None = None
     logged: bool = False
     finished: bool = False
     waited_s: float = 0.0

@@ -9,6 +9,7 @@ import pytest
 
 from forethought.router.errors import StoreError
 from forethought.router.log import LogReader, LogWriter, Store
+from forethought.router.log.writer import LINGER_S
 from tests.router.log.factories import (
     TENANT,
     make_context,
@@ -35,6 +36,29 @@ async def test_concurrent_writes_share_transactions(writer: LogWriter, path: Pat
     await asyncio.gather(*(writer.write(make_decision(n)) for n in range(200)))
     assert _count(path, "decisions") == 200
     assert writer.stats.transactions <= 20
+
+
+async def test_what_is_begun_is_stored_with_the_write_that_follows(
+    writer: LogWriter, path: Path
+) -> None:
+    begun = writer.begin(make_decision())
+    await writer.write(make_outcome())
+    assert begun.done()
+    assert (_count(path, "decisions"), _count(path, "outcomes")) == (1, 1)
+    assert writer.stats.transactions == 1
+
+
+async def test_what_is_begun_is_stored_soon_if_nothing_follows(
+    writer: LogWriter, path: Path
+) -> None:
+    await asyncio.wait_for(writer.begin(make_decision()), 20 * LINGER_S)
+    assert _count(path, "decisions") == 1
+
+
+async def test_what_is_begun_in_vain_says_so_to_who_asks(writer: LogWriter) -> None:
+    await writer.write(make_decision())
+    with pytest.raises(StoreError):
+        await writer.begin(make_decision())
 
 
 async def test_a_bad_record_fails_for_its_own_caller_only(writer: LogWriter, path: Path) -> None:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import orjson
+
 from forethought.router.errors import StoreError
 from forethought.router.log import tables
 from forethought.router.records import (
@@ -102,8 +104,8 @@ def _decision(record: Decision) -> Row:
         record.mode,
         _text(record.policy_version),
         _text(record.feature_version),
-        _json(record.features),
-        _json([_sparse(candidate, _CANDIDATE_FIELDS) for candidate in record.candidates]),
+        _numbers(_finite(record.features)),
+        _numbers([_finite(_sparse(one, _CANDIDATE_FIELDS)) for one in record.candidates]),
         record.predictability,
         record.expected_queries,
         _text(record.reason),
@@ -206,6 +208,18 @@ def _pop_usage(values: dict[str, Any]) -> Usage:
 def _sparse(record: object, fields: tuple[str, ...]) -> dict[str, Any]:
     """The fields that are set: ``dataclasses.asdict`` copies deeply, which costs 10x this."""
     return {name: value for name in fields if (value := getattr(record, name)) is not None}
+
+
+def _finite(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    if math.inf in row.values() or -math.inf in row.values():
+        message = "infinity has no JSON form"
+        raise ValueError(message)
+    return row
+
+
+def _numbers(value: object) -> str:
+    """``_json`` for what is our own and flat, in a tenth of the time; NaN is null here too."""
+    return orjson.dumps(value).decode()
 
 
 def _json(value: object) -> str:

@@ -1,7 +1,7 @@
 """The log's tables, the same on SQLite and Postgres.
 
 ``decisions`` names its context and learned context without a foreign key: a decision is
-durable before the upstream is called, its new context is recorded only after the reply.
+queued before the upstream is called, its new context only after the reply.
 An outcome or a feedback without its decision would be meaningless, so those are bound.
 
 A change here needs a new file in ``migrations/versions`` and a new ``SCHEMA_REVISION``;

@@ -8,6 +8,7 @@ requests share one.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -28,6 +29,9 @@ from forethought.router.log.store import Store
 _BATCH_CALLS = 1_000
 """Calls to ``write`` in one transaction at most, so that the first is not kept waiting."""
 
+LINGER_S = 0.05
+"""What nobody waits for is stored with what somebody does wait for, or after so long."""
+
 
 @dataclass(frozen=True, slots=True)
 class WriterStats:
@@ -46,6 +50,7 @@ class _Call:
     rows: Sequence[tuple[str, Row]]
     waiter: asyncio.Future[None] | Future[None] | None = None
     error: StoreError | None = None
+    hurries: bool = True
 
 
 class LogWriter:
@@ -95,6 +100,22 @@ class LogWriter:
         waiter = asyncio.get_running_loop().create_future()
         self._put(_Call(rows, waiter))
         await waiter
+
+    def begin(self, *records: Record) -> asyncio.Future[None]:
+        """Queue ``records`` to be durable within ``LINGER_S``, or with a write that comes sooner.
+
+        So a decision and its outcome are one transaction where the answer is quick. The future
+        ends as ``write`` would; nobody has to wait for it.
+
+        Raises:
+            StoreError: They have no stored form, or the log is closed.
+        """
+        rows = self._encode(records)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Whoever does not ask has no use for a complaint that nobody asked.
+        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._put(_Call(rows, waiter, hurries=False))
+        return waiter
 
     def write_sync(self, *records: Record) -> None:
         """``write`` for threads without an event loop."""
@@ -155,7 +176,7 @@ class LogWriter:
             self._count_failed(len(rows))
             return
         with suppress(StoreError):  # counted where it was raised
-            self._put(_Call(rows))
+            self._put(_Call(rows, hurries=False))
 
     def _count_failed(self, records: int) -> None:
         with self._lock:
@@ -174,13 +195,18 @@ class LogWriter:
     def _next_batch(self) -> tuple[list[_Call], bool]:
         """Everything that waits, at least one call, and whether more may follow."""
         calls: list[_Call] = []
+        hurries, until = False, 0.0
         call = self._queue.get()
         while call is not None:
             calls.append(call)
+            if len(calls) == 1:
+                until = time.monotonic() + LINGER_S
+            hurries = hurries or call.hurries
             if len(calls) == _BATCH_CALLS:
                 return calls, True
             try:
-                call = self._queue.get_nowait()
+                wait_s = 0.0 if hurries else until - time.monotonic()
+                call = self._queue.get(timeout=wait_s) if wait_s > 0 else self._queue.get_nowait()
             except Empty:
                 return calls, True
         return calls, False
