@@ -78,8 +78,12 @@ class ApiServer(AbstractContextManager["ApiServer"]):
         return self.logged_as(reply.headers["x-forethought-decision"])
 
     def logged_as(self, decision_id: str) -> LoggedDecision:
-        """The decision as it is in the store now."""
-        (found,) = (
-            d for d in self.services.reader.logged_decisions() if d.decision.id == decision_id
-        )
-        return found
+        """The decision as it is in the store, once it is there."""
+        end = time.monotonic() + 2.0
+        while True:
+            logged = self.services.reader.logged_decisions()
+            found = [one for one in logged if one.decision.id == decision_id]
+            if found or time.monotonic() > end:
+                (only,) = found
+                return only
+            time.sleep(0.01)

@@ -58,7 +58,7 @@ def test_a_decision_comes_from_the_champion_and_explains_itself(
     assert found is not None
     assert (found.policys_choice, found.missing) == (shown.strategy, [])
     assert found.preferences is not None
-    assert found.preferences["value_usd"] == server.settings.value_usd
+    assert found.preferences["value_usd"] == server.settings.preferences.value_usd
     assert found.difference is not None
     sizes = [abs(one.effect) for one in found.difference.latency_ms.contributions]
     assert 0 < len(sizes) <= 5
