@@ -10,7 +10,9 @@ from typing import Any, Final
 import pytest
 from anthropic import Anthropic
 from openai import APIStatusError, OpenAI
+from rich.console import Console
 
+from forethought.api.commands.why import print_decision
 from forethought.api.metrics import Metrics
 from forethought.api.services import opened
 from forethought.api.settings import load_settings
@@ -19,7 +21,7 @@ from forethought.router.records import Decision, Outcome
 from tests.api.conftest import Serve
 from tests.api.server import KEY, ApiServer
 from tests.api.test_streams import until_logged
-from tests.fake_anthropic import FakeAnthropic, ended, message, started, text
+from tests.fake_anthropic import RESET, FakeAnthropic, ended, message, started, text
 from tests.fake_upstream import FakeUpstreamServer
 
 HELLO: Final[list[dict[str, Any]]] = [{"role": "user", "content": "Hi there"}]
@@ -157,6 +159,26 @@ def test_a_model_that_is_silent_for_too_long_is_left_and_its_input_billed(
     assert outcome.error == "big:hang: timed out, input tokens are estimated"
 
 
+def test_what_a_silent_model_cost_is_unknown_without_its_price(proxy: ApiServer) -> None:
+    reply = proxy.chat({"model": "of-tomorrow:hang", "messages": HELLO, "stream": True})
+    _, outcome = logged(proxy, reply)
+    assert (outcome.status, outcome.model, outcome.cost_usd) == ("ok", "small", None)
+
+
+def test_the_record_the_metrics_and_why_name_the_other_model(
+    proxy: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reply = proxy.chat({"model": "big:status=503", "messages": HELLO})
+    decision = proxy.client.decisions.retrieve(reply.headers["x-forethought-decision"])
+    assert decision.outcome is not None
+    assert (decision.model, decision.outcome.model) == ("big:status=503", "small")
+    assert 'forethought_fallbacks_total{model="small"}' in proxy.http.get("/metrics").text
+    print_decision(decision, Console(width=200))
+    assert (
+        "small was asked in the end (big:status=503: HTTP status 503)." in capsys.readouterr().out
+    )
+
+
 def test_a_whole_reply_that_breaks_off_is_asked_of_the_next_model(
     proxy: ApiServer, fake: FakeUpstreamServer
 ) -> None:
@@ -266,6 +288,7 @@ def test_each_sample_of_a_vote_falls_back_and_is_billed(
     assert sorted(asked(fake)) == ["big:status=500"] * 2 + ["small"] * 2
     _, outcome = logged(proxy, reply)
     assert (outcome.model, outcome.calls) == ("small", 4)
+    assert outcome.error == "big:status=500: HTTP status 500"
     assert outcome.cost_usd == pytest.approx(2 * SMALLS_COST)
 
 
@@ -317,6 +340,26 @@ def claude() -> Iterator[FakeAnthropic]:
         yield fake
 
 
+@pytest.mark.parametrize(
+    "pieces", [pytest.param((RESET,), id="reset"), pytest.param((), id="empty")]
+)
+def test_a_stream_that_ends_before_its_first_event_is_asked_of_the_next_model(
+    serve: Serve, claude: FakeAnthropic, pieces: tuple[bytes, ...]
+) -> None:
+    server = serve(upstream_base_url=f"{claude.url}/v1", fallbacks=["small"], prices=PRICES)
+    claude.streams(*pieces)
+    word = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+    claude.streams(b"data: %s\n\ndata: [DONE]\n\n" % json.dumps(word).encode())
+    reply = server.chat({"model": "big", "messages": HELLO, "stream": True})
+    assert (reply.status_code, said_in(reply)) == (200, "Hi")
+    assert [request.body["model"] for request in claude.requests] == ["big", "small"]
+    assert float(reply.headers["x-forethought-overhead-ms"]) > 0
+    _, outcome = logged(server, reply)
+    assert (outcome.status, outcome.model, outcome.calls) == ("ok", "small", 2)
+    assert outcome.error is not None
+    assert outcome.error.startswith("big: broke off, input tokens are estimated")
+
+
 @WAYS
 @pytest.mark.parametrize("client", ["openai", "anthropic"])
 def test_before_anthropics_api(
@@ -344,7 +387,11 @@ def test_before_anthropics_api(
     assert outcome.cost_usd == pytest.approx(usd)
 
 
-BUDGET: Final = {"budget_period_s": 365 * 86_400.0, "prices": PRICES, "model": "tiny"}
+BUDGET: Final[dict[str, Any]] = {
+    "budget_period_s": 365 * 86_400.0,
+    "prices": PRICES,
+    "model": "tiny",
+}
 
 
 def test_a_hard_budget_holds_for_the_dearest_model_that_can_be_asked(

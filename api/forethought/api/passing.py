@@ -88,14 +88,14 @@ class PassedOn(Sending):
                 )
                 if not last and fails(reply.status):
                     return False
-                headers = self._headers(reply.headers, body)
+                headers = self._reply_headers(reply.headers, body)
                 await send_whole(send, Reply(reply.status, headers, reply.body))
                 return True
             opening = self._upstream.send_stream(self._path, body, self._asked_headers)
             async with opening as stream:
                 if not last and fails(stream.status):
                     return False
-                headers = {**self._headers(stream.headers, body), "x-accel-buffering": "no"}
+                headers = {**self._reply_headers(stream.headers, body), "x-accel-buffering": "no"}
                 kind = headers.get("content-type", "")
                 chunks = stream.chunks
                 if kind.startswith("text/event-stream"):
@@ -107,11 +107,11 @@ class PassedOn(Sending):
                 raise
             if not last:
                 return False
-            headers = self._headers({"content-type": "application/json"}, body)
+            headers = self._reply_headers({"content-type": "application/json"}, body)
             await send_whole(send, Reply(error.http_status, headers, error_body(error)))
         return True
 
-    def _headers(
+    def _reply_headers(
         self, upstream: Mapping[str, str], body: Mapping[str, Any] | None
     ) -> dict[str, str]:
         headers = passed_back(upstream)

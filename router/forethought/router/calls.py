@@ -41,6 +41,8 @@ class Calls:
         self._tiers: list[str | None] = []
         self._models: list[str] = []
         self._replies: list[UpstreamReply | None] = []
+        self._left: list[str] = []
+        """Models after which another was asked, and why."""
 
     @property
     def usage(self) -> Usage:
@@ -53,11 +55,13 @@ class Calls:
             try:
                 reply = await self._made(body)
             except UpstreamError as error:
-                log.warning("%s failed: %s; asking %s", body["model"], error, model)
+                why = error.code
             else:
                 if not fails(reply.status):
                     return reply
-                log.warning("%s: HTTP %s; asking %s", body["model"], reply.status, model)
+                why = f"HTTP status {reply.status}"
+            log.warning("%s: %s; asking %s", body["model"], why, model)
+            self._left.append(f"{body['model']}: {why}")
             body = self._fallbacks.body(body, model)
         return await self._made(body)
 
@@ -109,11 +113,14 @@ class Calls:
         made = zip(self._used, self._models, self._tiers, strict=True)
         costs = [cost(used, prices(model, tier)) for used, model, tier in made]
         known = [spent for spent in costs if spent is not None]
+        error = outcome.error or (ESTIMATED if self.estimated else None)
+        if self._left:
+            error = "; ".join([*dict.fromkeys(self._left), *([error] if error else [])])
         return replace(
             outcome,
             usage=self.usage,
             cost_usd=sum(known) if len(known) == len(costs) else None,
-            error=outcome.error or (ESTIMATED if self.estimated else None),
+            error=error,
             calls=self.made,
         )
 
