@@ -412,9 +412,6 @@ class Gateway:
             return False
         return True
 
-    def _prices_of(self, model: str, tier: str | None) -> Prices | None:
-        return self._prices.lookup(model, self._serving.provider_url, tier)
-
     def _measure(self, turn: Turn) -> Measure:
         model = turn.body["model"]
         return Measure(
@@ -424,6 +421,9 @@ class Gateway:
             log_text=self._serving.log_text,
             began=turn.request.began,
         )
+
+    def _prices_of(self, model: str, tier: str | None) -> Prices | None:
+        return self._prices.lookup(model, self._serving.provider_url, tier)
 
 
 def _with_failures(turn: Turn, outcome: Outcome) -> Outcome:

@@ -61,11 +61,7 @@ class Serving:
 
 @dataclass(slots=True, kw_only=True)
 class Turn:
-    """One request on its way. ``waited_s`` is the time spent waiting for the upstream.
-
-    ``body`` is for the model that is asked now; ``failed`` are the calls before it.
-    ``answered_by``: the model of a reply that several calls came to.
-    """
+    """One request on its way. ``waited_s`` is the time spent waiting for the upstream."""
 
     request: ChatRequest
     known: Known | None
@@ -81,7 +77,9 @@ class Turn:
     waited_s: float = 0.0
     fallbacks: Fallbacks | None = None
     failed: tuple[FailedCall, ...] = ()
+    """The calls before the one under way, for whose model ``body`` is."""
     answered_by: str | None = None
+    """The model of a reply that several calls came to."""
 
     @property
     def model(self) -> str:
