@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,22 @@ def test_overload_is_retried_and_then_reported(
     with pytest.raises(anthropic.APIStatusError) as raised:
         sdk.messages.create(model=MODEL, max_tokens=9, messages=HELLO, stream=streamed)  # type: ignore[arg-type]
     assert (raised.value.status_code, raised.value.type) == (529, "overloaded_error")
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
+@pytest.mark.parametrize(("header", "value"), [("retry_after_ms", "900"), ("retry_after", "1")])
+def test_overload_is_waited_out_for_as_long_as_it_says(
+    server: ApiServer, claude: FakeAnthropic, header: str, value: str, streamed: bool
+) -> None:
+    claude.says(OVERLOADED, 529, **{header: value})
+    if streamed:
+        claude.streams(started() + text("Hallo") + ended())
+    else:
+        claude.says(message({"type": "text", "text": "Hallo"}))
+    began = time.monotonic()
+    assert "Hallo" in chat(server, stream=streamed).text
+    # Without the header the SDK would wait for half a second at most.
+    assert 0.9 <= time.monotonic() - began < 6
 
 
 def test_what_claude_cannot_do_is_refused_by_name(server: ApiServer, claude: FakeAnthropic) -> None:

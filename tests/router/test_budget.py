@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forethought.router.budget import LEASE_S, Budget, Event, ceiling_usd, most_calls
+from forethought.router.budget import LEASE_S, Budget, Event, ceiling_usd, dearest_usd, most_calls
 from forethought.router.errors import BudgetSpent
 from forethought.router.pacing import DAY_S
 from forethought.router.pricing import Prices, cost
@@ -196,6 +196,32 @@ def test_no_usage_within_the_limit_costs_more_than_the_ceiling(
     assert spent is not None
     assert most is not None
     assert spent <= most
+
+
+@settings(deadline=None)
+@given(
+    chain=st.lists(st.tuples(st.floats(0, 50), st.floats(0, 50)), min_size=1, max_size=4),
+    answers=st.integers(0, 3),
+    limit=st.integers(1, 4000),
+)
+def test_models_that_fail_in_turn_cost_no_more_than_the_dearest_way_through_them(
+    chain: list[tuple[float, float]], answers: int, limit: int
+) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": limit}
+    prices = [Prices(input=i, cached_input=i, output=o) for i, o in chain]
+    most = dearest_usd([(body, one) for one in prices], reserve_tokens=1)
+    last = min(answers, len(prices) - 1)
+    read, written = Usage(input_tokens=40), Usage(input_tokens=40, output_tokens=limit)
+    costs = [*(cost(read, one) for one in prices[:last]), cost(written, prices[last])]
+    assert most is not None
+    assert sum(spent for spent in costs if spent is not None) <= most * (1 + 1e-9)
+    alone = [ceiling_usd(body, one, reserve_tokens=1) or 0.0 for one in prices]
+    assert max(alone) <= most <= sum(alone) * (1 + 1e-9)
+
+
+def test_a_chain_with_a_price_that_is_unknown_has_no_ceiling() -> None:
+    asked: list[tuple[dict[str, Any], Prices | None]] = [({"messages": []}, PRICES)]
+    assert dearest_usd([*asked, ({"messages": []}, None)], reserve_tokens=1) is None
 
 
 def test_a_request_without_a_limit_is_taken_to_be_long() -> None:

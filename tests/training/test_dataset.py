@@ -65,6 +65,14 @@ def test_what_cannot_be_used_is_left_out_and_counted(
     assert found.left_out == {reason: 1}
 
 
+def test_a_fallbacks_answer_says_nothing_of_the_model_decided_on() -> None:
+    logged = make_logged(0)
+    assert logged.outcome is not None
+    found = from_log([replace(logged, outcome=replace(logged.outcome, model="other")), logged])
+    assert len(found) == 1
+    assert found.left_out == {"the answer of a fallback, not of the model decided on": 1}
+
+
 def test_an_unknown_token_count_is_not_zero() -> None:
     logged = make_logged(0)
     assert logged.outcome is not None

@@ -37,6 +37,8 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seen = Signs(retried_after_s=3.0) if n % 50 == 0 else Signs()
         unjudged = n % 25 == 0
         kept = replace(one, quality=None, feedback=()) if unjudged else one
+        if n % 40 == 7 and kept.outcome is not None:
+            kept = replace(kept, outcome=replace(kept.outcome, model="a fallback"))
         pairs.append((replace(kept, decision=decision), seen))
     write_parquet(pairs, folder)
     return folder

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from forethought.router.records import LoggedDecision
+from forethought.training.bulk import read_bulk
 from forethought.training.dataset import from_log, from_signed
 from forethought.training.errors import TrainingError
 from forethought.training.parquet import parquet_files, read_parquet, scan, write_parquet
@@ -31,6 +32,17 @@ def test_a_decision_comes_back_as_it_was_written(tmp_path: Path) -> None:
     ((found, signs),) = read_parquet(tmp_path)
     assert str(found) == str(one)  # NaN is not equal to itself
     assert signs == NO_SIGNS
+
+
+def test_an_export_from_before_there_were_fallbacks_is_read(tmp_path: Path) -> None:
+    write_parquet([(_full(), NO_SIGNS)], tmp_path)
+    (file,) = parquet_files(tmp_path)
+    table = pq.read_table(file).drop_columns(["outcome.model"])
+    pq.write_table(table, file)
+    ((found, _),) = read_parquet(tmp_path)
+    assert found.outcome is not None
+    assert found.outcome.model is None
+    assert read_bulk(tmp_path, Weights()).usable.tolist() == [True]
 
 
 def test_no_text_is_written_unless_asked_for(tmp_path: Path) -> None:

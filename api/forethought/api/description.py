@@ -25,7 +25,7 @@ _TEXT: Final[Json] = {"type": "string"}
 _MODEL: Final[Json] = {
     "type": "string",
     "minLength": 1,
-    "description": "A model of the upstream, or forethought/auto.",
+    "description": "A model of the upstream, an alias of one, or forethought/auto.",
 }
 _STREAM: Final[Json] = {"type": ["boolean", "null"]}
 _PARTS: Final[Json] = {

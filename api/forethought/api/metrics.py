@@ -33,6 +33,7 @@ class Metrics:
             "requests", "HTTP requests answered", "route", "status", "strategy"
         )
         self._outcomes = self._counter("outcomes", "Answers, by what came of them", "status")
+        self._fallbacks = self._counter("fallbacks", "Answers of another model, by it", "model")
         self._decisions = self._counter("decisions", "Decisions", "strategy", "mode")
         self._tokens = self._counter("tokens", "Tokens at test time", "kind", "strategy")
         self._cost = self._counter("cost_usd", "Cost at test time, where known", "strategy")
@@ -149,6 +150,8 @@ class Metrics:
             self._cost.labels(strategy).inc(outcome.cost_usd)
         elif outcome.status == "ok":
             self._unpriced.inc()
+        if outcome.model is not None and outcome.status == "ok":
+            self._fallbacks.labels(outcome.model).inc()
         if self.after_reply is not None:
             self.after_reply(decision, outcome)
 

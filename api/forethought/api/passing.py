@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.types import Send
 
 from forethought.api.answers import Sending, send_stream, send_whole
+from forethought.router.dialects.base import header_text
 from forethought.router.dialects.events import anthropic_event
 from forethought.router.errors import NotFound, UpstreamError
+from forethought.router.fallbacks import fails
 from forethought.router.incoming import passed_on
-from forethought.router.replies import Reply, StreamedReply, error_body, passed_back
+from forethought.router.replies import (
+    MODEL_HEADER,
+    Reply,
+    StreamedReply,
+    error_body,
+    passed_back,
+)
 from forethought.router.sse import ChunkReader, error_event
 from forethought.router.upstream import PassesOn, Upstream
 
@@ -42,6 +50,7 @@ class PassedOn(Sending):
         path: Below the upstream's base URL.
         body: As the client sent it, the model's alias resolved.
         headers: The client's.
+        fallbacks: The models that are asked in turn where one fails.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class PassedOn(Sending):
         path: str,
         body: Mapping[str, Any] | None,
         headers: Mapping[str, str],
+        fallbacks: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self._upstream = upstream
@@ -58,27 +68,56 @@ class PassedOn(Sending):
         self._path = path
         self._body = body
         self._asked_headers = passed_on(headers)
+        self._fallbacks = fallbacks
 
     async def answer(self, send: Send) -> None:
-        """Call the upstream and send what it says."""
-        try:
-            if self._body is None or not self._body.get("stream"):
-                reply = await self._upstream.send(
-                    self._method, self._path, self._body, self._asked_headers
-                )
-                await send_whole(send, Reply(reply.status, passed_back(reply.headers), reply.body))
+        """Call the upstream, another model where one fails, and send what it says."""
+        for model in self._fallbacks:
+            if await self._answered(send, self._body, last=False):
                 return
-            opening = self._upstream.send_stream(self._path, self._body, self._asked_headers)
+            self._body = {**(self._body or {}), "model": model}
+        await self._answered(send, self._body, last=True)
+
+    async def _answered(self, send: Send, body: Mapping[str, Any] | None, *, last: bool) -> bool:
+        """Send one model's reply; False for a failure that is not the last, which is not sent."""
+        started = False
+        try:
+            if body is None or not body.get("stream"):
+                reply = await self._upstream.send(
+                    self._method, self._path, body, self._asked_headers
+                )
+                if not last and fails(reply.status):
+                    return False
+                headers = self._reply_headers(reply.headers, body)
+                await send_whole(send, Reply(reply.status, headers, reply.body))
+                return True
+            opening = self._upstream.send_stream(self._path, body, self._asked_headers)
             async with opening as stream:
-                headers = {**passed_back(stream.headers), "x-accel-buffering": "no"}
+                if not last and fails(stream.status):
+                    return False
+                headers = {**self._reply_headers(stream.headers, body), "x-accel-buffering": "no"}
                 kind = headers.get("content-type", "")
                 chunks = stream.chunks
                 if kind.startswith("text/event-stream"):
                     chunks = _to_its_end(chunks, self._path)
+                started = True
                 await send_stream(send, StreamedReply(stream.status, headers, chunks))
         except UpstreamError as error:
-            headers = {"content-type": "application/json"}
+            if started:
+                raise
+            if not last:
+                return False
+            headers = self._reply_headers({"content-type": "application/json"}, body)
             await send_whole(send, Reply(error.http_status, headers, error_body(error)))
+        return True
+
+    def _reply_headers(
+        self, upstream: Mapping[str, str], body: Mapping[str, Any] | None
+    ) -> dict[str, str]:
+        headers = passed_back(upstream)
+        if self._fallbacks and body is not None:
+            headers[MODEL_HEADER] = header_text(body["model"])
+        return headers
 
 
 async def _to_its_end(chunks: AsyncIterator[bytes], path: str) -> AsyncIterator[bytes]:

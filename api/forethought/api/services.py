@@ -9,26 +9,25 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx2
-
 from forethought.api.metrics import Metrics
 from forethought.api.policy import PolicyWatcher
 from forethought.api.schedule import Scheduler
+from forethought.api.serving import serving_of
 from forethought.api.settings import Settings
 from forethought.api.spending import asked_within, open_budget, while_affordable
-from forethought.api.upstreams import model_alias, upstream_of
+from forethought.api.upstreams import upstream_of
 from forethought.models.embedding import Embedder, HashEmbedder, WordLlamaEmbedder
 from forethought.models.errors import ForethoughtError
 from forethought.models.features import FeatureExtractor
 from forethought.router.budget import Budget
 from forethought.router.decision import Decider
 from forethought.router.dialects.thinking import least_thinking
-from forethought.router.errors import ConfigError, UpstreamError
+from forethought.router.errors import ConfigError
 from forethought.router.gateway import Gateway
 from forethought.router.known import KnownContexts
 from forethought.router.log import LogReader, LogWriter, Store
@@ -136,7 +135,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
         scheduler.start()
         stack.push_async_callback(scheduler.stop)
         await starting
-        serving = await _serving(settings, upstream)
+        serving = await serving_of(settings, upstream)
         contexts = KnownContexts(reader, executor)
         budget = await asyncio.to_thread(
             partial(
@@ -209,34 +208,6 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             sleeper=sleeper,
             budget=budget,
         )
-
-
-async def _serving(settings: Settings, upstream: Upstream) -> Serving:
-    serving = Serving(
-        model=settings.model,
-        native_effort=settings.native_effort,
-        native_responses=settings.native_responses,
-        log_text=settings.log_text,
-        ask_usage=settings.stream_usage,
-        recall=settings.recall,
-    )
-    if settings.embedded:
-        alias = model_alias(settings)
-        return replace(serving, model=alias, models=frozenset({alias}))
-    serving = replace(serving, provider_url=upstream.base_url)
-    if settings.speaks_anthropic and serving.native_effort is None:
-        serving = replace(serving, native_effort=True)  # the translation knows each model's way
-    return serving if serving.model else replace(serving, model=await _only_model(upstream))
-
-
-async def _only_model(upstream: Upstream) -> str | None:
-    """The upstream's model, if it has but one: of several, the user has to choose."""
-    try:
-        data = httpx2.Response(200, content=(await upstream.models()).body).json()["data"]
-        names = [str(model["id"]) for model in data]
-    except (UpstreamError, ValueError, KeyError, TypeError):
-        return None
-    return names[0] if len(names) == 1 else None
 
 
 def _sleeper(

@@ -37,6 +37,7 @@ from pydantic_settings import (
 from forethought.router.allocation import Preferences
 from forethought.router.budget import RESERVE_TOKENS
 from forethought.router.errors import ConfigError
+from forethought.router.incoming import AUTO
 from forethought.router.pacing import DAY_S
 from forethought.router.pricing import Prices
 from forethought.router.records import SleepLevel
@@ -95,6 +96,10 @@ class Settings(BaseSettings):
 
     model: str | None = None
     """Embedded: a model of the catalogue or a .gguf file. Else what forethought/auto stands for."""
+    model_aliases: dict[str, str] = Field(default_factory=dict)
+    """The upstream's models, or other aliases, by the names that clients may use for them."""
+    fallbacks: tuple[str, ...] = ()
+    """Models of the same upstream, or aliases, that are asked in turn where one fails."""
     upstream_base_url: str | None = None
     upstream_api: Literal["openai", "anthropic"] | None = None
     """What the upstream speaks; None: Anthropic's API at its own address, OpenAI's elsewhere."""
@@ -187,6 +192,33 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return keys
 
+    @field_validator("model_aliases")
+    @classmethod
+    def _lead_to_models(cls, aliases: dict[str, str]) -> dict[str, str]:
+        for name, model in aliases.items():
+            _check_name(name)
+            _check_name(model)
+            if name == AUTO:
+                message = f"what {AUTO} stands for is said by the setting model"
+                raise ValueError(message)
+            way = [name]
+            while way[-1] in aliases:
+                way.append(aliases[way[-1]])
+                if way[-1] in way[:-1]:
+                    message = f"they go round in a circle: {' -> '.join(way)}"
+                    raise ValueError(message)
+        return aliases
+
+    @field_validator("fallbacks")
+    @classmethod
+    def _are_models(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _check_name(name)
+            if name == AUTO:
+                message = f"they are named one by one, {AUTO} is none"
+                raise ValueError(message)
+        return names
+
     @field_validator("sleep_levels")
     @classmethod
     def _are_levels(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -217,6 +249,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del settings_cls, dotenv_settings, file_secret_settings
         return (init_settings, env_settings)
+
+    def resolved(self, name: str) -> str:
+        """The model that an alias stands for in the end; any other name as it is."""
+        while name in self.model_aliases:
+            name = self.model_aliases[name]
+        return name
 
     @property
     def embedded(self) -> bool:
@@ -294,6 +332,12 @@ class Settings(BaseSettings):
         if self.api_keys is None:
             return None
         return {hashlib.sha256(k.encode()).hexdigest(): t for k, t in self.api_keys.items()}
+
+
+def _check_name(name: str) -> None:
+    if not name.strip():
+        message = "a model's name is empty"
+        raise ValueError(message)
 
 
 def load_settings(config: Path | None = None, **given: Any) -> Settings:

@@ -33,12 +33,13 @@ def open_budget(
     """
     if settings.budget_usd is None:
         return None
-    if serving.model is not None and prices.lookup(serving.model, serving.provider_url) is None:
-        raise ConfigError(
-            f"A budget needs prices, and none of {serving.model!r} is known.",
-            param="budget_usd",
-            remedy="Give them in the setting prices.",
-        )
+    for model in (serving.model, *serving.fallbacks):
+        if model is not None and prices.lookup(model, serving.provider_url) is None:
+            raise ConfigError(
+                f"A budget needs prices, and none of {model!r} is known.",
+                param="budget_usd",
+                remedy="Give them in the setting prices.",
+            )
 
     def steer(multiplier: float) -> None:
         decider.preferences = replace(decider.preferences, cost_multiplier=multiplier)

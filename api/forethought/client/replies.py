@@ -238,7 +238,9 @@ class Explanation(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What came of a decision. ``calls``: how many calls of the model the answer took."""
+    """What came of a decision. ``calls``: how many calls of the model the answer took; ``model``:
+    the fallback that answered, None where it was the decision's own.
+    """
 
     status: str
     http_status: int
@@ -250,6 +252,7 @@ class Outcome(BaseModel):
     service_tier: str | None = None
     error: str | None = None
     calls: int | None = None
+    model: str | None = None
 
 
 class Decision(BaseModel):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -219,8 +219,32 @@ def ceiling_usd(
     its address they do not). The output is bounded by the request's own limit; one without a limit
     is taken to stop at ``reserve_tokens``, and to think beside it as much as its effort lets it.
     """
-    if prices is None:
-        return None
+    return dearest_usd([(body, prices)], reserve_tokens=reserve_tokens, calls=calls)
+
+
+def dearest_usd(
+    asked: Sequence[tuple[Mapping[str, Any], Prices | None]],
+    *,
+    reserve_tokens: int,
+    calls: int = 1,
+) -> float | None:
+    """The dearest that asking models in turn can cost; None where a price is unknown.
+
+    Each is asked by its body, at its prices, where those before it failed. One that fails can have
+    read the input, one that answers ends it.
+    """
+    in_vain = most = 0.0
+    for body, prices in asked:
+        if prices is None:
+            return None
+        read, written = _parts_usd(body, prices, reserve_tokens)
+        most = max(most, in_vain + read + written)
+        in_vain += read
+    return calls * most
+
+
+def _parts_usd(body: Mapping[str, Any], prices: Prices, reserve_tokens: int) -> tuple[float, float]:
+    """The dearest that a chat completion's input and its output can cost."""
     choices = body.get("n")
     output = _longest_answer(body, reserve_tokens) * (
         choices if isinstance(choices, int) and choices > 1 else 1
@@ -233,7 +257,7 @@ def ceiling_usd(
         max(p.input, p.cache_write or 0.0, p.cache_write_1h or 0.0) for p in everywhere
     )
     dearest_out = max(p.output for p in everywhere)
-    return calls * (given * dearest_in + output * dearest_out) / MILLION
+    return given * dearest_in / MILLION, output * dearest_out / MILLION
 
 
 def _longest_answer(body: Mapping[str, Any], reserve_tokens: int) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from forethought.router.context import text_of
+from forethought.router.errors import UpstreamError
+from forethought.router.fallbacks import Fallbacks, fails
 from forethought.router.outcomes import ESTIMATED
 from forethought.router.pricing import Prices, cost
 from forethought.router.records import Outcome, Usage
@@ -15,38 +18,78 @@ from forethought.router.sleep.writer import estimated_tokens
 from forethought.router.sse import tier_of, usage_of
 from forethought.router.upstream.base import Upstream, UpstreamReply
 
+log = logging.getLogger(__name__)
+
 
 class Calls:
     """Calls an upstream and adds up the usage.
 
     A call that has not come back, was cancelled or reported no usage counts with an estimate:
-    the provider bills it whether or not it tells.
+    the provider bills it whether or not it tells. Where a model fails, the next of ``fallbacks`` is
+    asked, which is a call of its own.
     """
 
-    def __init__(self, upstream: Upstream, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, upstream: Upstream, headers: Mapping[str, str], fallbacks: Fallbacks | None = None
+    ) -> None:
         self.made = 0
         self.estimated = False
         self._upstream = upstream
         self._headers = headers
+        self._fallbacks = fallbacks
         self._used: list[Usage] = []
         self._tiers: list[str | None] = []
+        self._models: list[str] = []
+        self._replies: list[UpstreamReply | None] = []
+        self._left: list[str] = []
+        """Models after which another was asked, and why."""
 
     @property
     def usage(self) -> Usage:
         return sum(self._used, Usage())
 
     async def __call__(self, body: Mapping[str, Any]) -> UpstreamReply:
+        if self._fallbacks is None:
+            return await self._made(body)
+        for model in self._fallbacks.models:
+            try:
+                reply = await self._made(body)
+            except UpstreamError as error:
+                why = error.code
+            else:
+                if not fails(reply.status):
+                    return reply
+                why = f"HTTP status {reply.status}"
+            log.warning("%s: %s; asking %s", body["model"], why, model)
+            self._left.append(f"{body['model']}: {why}")
+            body = self._fallbacks.body(body, model)
+        return await self._made(body)
+
+    def model_of(self, reply: UpstreamReply | None) -> str | None:
+        """The model that gave ``reply``, or None the one called last; None without a call."""
+        for own, model in zip(self._replies, self._models, strict=True):
+            if own is reply and reply is not None:
+                return model
+        return self._models[-1] if self._models else None
+
+    async def _made(self, body: Mapping[str, Any]) -> UpstreamReply:
         index = self.made
         self.made += 1
         texts = (text_of(message.get("content")) for message in body["messages"])
         asked = Usage(input_tokens=sum(map(estimated_tokens, texts)))
         self._used.append(asked)
         self._tiers.append(None)
+        self._models.append(body["model"])
+        self._replies.append(None)
         try:
             reply = await self._upstream.complete(body, self._headers)
-        except BaseException:
-            self.estimated = True
+        except BaseException as error:
+            if isinstance(error, UpstreamError) and not error.reached:
+                self._used[index] = Usage()
+            else:
+                self.estimated = True
             raise
+        self._replies[index] = reply
         said = parsed(reply)
         self._tiers[index] = tier_of(said)
         used = usage_of(said.get("usage"))
@@ -60,18 +103,24 @@ class Calls:
             self._used[index] = used
         return reply
 
-    def billed(self, outcome: Outcome, prices: Callable[[str | None], Prices | None]) -> Outcome:
-        """The outcome with all that the calls used, each at the prices of its service tier.
+    def billed(
+        self, outcome: Outcome, prices: Callable[[str, str | None], Prices | None]
+    ) -> Outcome:
+        """The outcome with all that the calls used, each at its model's and service tier's prices.
 
         Without a call nothing was bought, whether or not a price is known.
         """
-        costs = [cost(u, prices(t)) for u, t in zip(self._used, self._tiers, strict=True)]
+        made = zip(self._used, self._models, self._tiers, strict=True)
+        costs = [cost(used, prices(model, tier)) for used, model, tier in made]
         known = [spent for spent in costs if spent is not None]
+        error = outcome.error or (ESTIMATED if self.estimated else None)
+        if self._left:
+            error = "; ".join([*dict.fromkeys(self._left), *([error] if error else [])])
         return replace(
             outcome,
             usage=self.usage,
             cost_usd=sum(known) if len(known) == len(costs) else None,
-            error=outcome.error or (ESTIMATED if self.estimated else None),
+            error=error,
             calls=self.made,
         )
 

@@ -66,11 +66,15 @@ class BudgetSpent(ForethoughtError):
 
 
 class UpstreamError(ForethoughtError):
-    """The upstream could not be reached, or broke off in mid-answer."""
+    """The upstream could not be reached, or broke off in mid-answer.
+
+    ``reached``: the request may have come there; where it has not, it cost nothing.
+    """
 
     code = "upstream_unreachable"
     http_status = 502
     type = "upstream_error"
+    reached: bool = True
 
 
 class UpstreamTimeout(UpstreamError):

@@ -12,17 +12,19 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from forethought.router.budget import Budget, ceiling_usd, most_calls
+from forethought.router.budget import Budget, dearest_usd, most_calls
 from forethought.router.calls import Calls, with_usage
 from forethought.router.errors import StoreError, UpstreamError
+from forethought.router.fallbacks import fails
 from forethought.router.incoming import ChatRequest
 from forethought.router.known import Known, KnownContexts
 from forethought.router.log import LogWriter
 from forethought.router.log.rows import Record
-from forethought.router.outcomes import Measure
-from forethought.router.pricing import PriceTable
+from forethought.router.outcomes import Measure, after_failures
+from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import Decision, Outcome
 from forethought.router.replies import (
     Reply,
@@ -123,22 +125,26 @@ class Gateway:
         """Answer in one piece. The outcome is durable when this returns."""
         if turn.plan is not None:
             return await self._planned(turn, turn.plan)
-        measure = self._measure(turn)
-        began = time.perf_counter()
-        try:
-            reply = await self._upstream.complete(turn.body, turn.request.headers)
-            self._require_content(reply)
-        except UpstreamError as error:
+        while True:
+            measure = self._measure(turn)
+            began = time.perf_counter()
+            try:
+                reply = await self._upstream.complete(turn.body, turn.request.headers)
+                self._require_content(reply)
+            except UpstreamError as error:
+                turn.waited_s += time.perf_counter() - began
+                if self._falls_back(turn, measure, error):
+                    continue
+                return await self._failed(turn, error, measure.failed(error))
+            except asyncio.CancelledError:
+                self._finish_later(turn, measure.cancelled())
+                raise
+            except Exception as error:
+                self._finish_later(turn, measure.broken(error))
+                raise
             turn.waited_s += time.perf_counter() - began
-            return await self._failed(turn, error, measure.failed(error))
-        except asyncio.CancelledError:
-            self._finish_later(turn, measure.cancelled())
-            raise
-        except Exception as error:
-            self._finish_later(turn, measure.broken(error))
-            raise
-        turn.waited_s += time.perf_counter() - began
-        return await self._whole(turn, reply, measure.whole(reply))
+            if reply.status < 400 or not self._falls_back(turn, measure, reply):
+                return await self._whole(turn, reply, measure.whole(reply))
 
     @asynccontextmanager
     async def stream(self, turn: Turn) -> AsyncIterator[Reply | StreamedReply]:
@@ -150,42 +156,52 @@ class Gateway:
         if turn.plan is not None:
             yield as_stream(turn, await self._planned(turn, turn.plan))
             return
-        measure = self._measure(turn)
-        began = time.perf_counter()
-        try:
-            opening = self._upstream.stream(turn.body, turn.request.headers)
-            async with opening as upstream:
-                kind = upstream.headers.get("content-type", "")
-                if upstream.status < 400 and kind.startswith("text/event-stream"):
-                    turn.waited_s += time.perf_counter() - began
-                    async with self._begun(turn, upstream) as streamed:
-                        yield streamed
-                    return
-                body = b"".join([chunk async for chunk in upstream.chunks])
-                reply = UpstreamReply(upstream.status, upstream.headers, body)
-                self._require_content(reply)
-        except UpstreamError as error:
+        while True:
+            measure = self._measure(turn)
+            began, waited_s = time.perf_counter(), turn.waited_s
+            try:
+                opening = self._upstream.stream(turn.body, turn.request.headers)
+                async with opening as upstream:
+                    kind = upstream.headers.get("content-type", "")
+                    if upstream.status < 400 and kind.startswith("text/event-stream"):
+                        turn.waited_s += time.perf_counter() - began
+                        async with self._begun(turn, upstream) as streamed:
+                            yield streamed
+                        return
+                    body = b"".join([chunk async for chunk in upstream.chunks])
+                    reply = UpstreamReply(upstream.status, upstream.headers, body)
+                    self._require_content(reply)
+            except UpstreamError as error:
+                turn.waited_s = waited_s + time.perf_counter() - began
+                if self._falls_back(turn, measure, error):
+                    continue
+                yield await self._failed(turn, error, measure.failed(error))
+                return
+            except asyncio.CancelledError:
+                self._finish_later(turn, measure.cancelled())
+                raise
+            except Exception as error:
+                self._finish_later(turn, measure.broken(error))
+                raise
             turn.waited_s += time.perf_counter() - began
-            yield await self._failed(turn, error, measure.failed(error))
-            return
-        except asyncio.CancelledError:
-            self._finish_later(turn, measure.cancelled())
-            raise
-        except Exception as error:
-            self._finish_later(turn, measure.broken(error))
-            raise
-        turn.waited_s += time.perf_counter() - began
-        yield await self._whole(turn, reply, measure.whole(reply))
+            if reply.status < 400 or not self._falls_back(turn, measure, reply):
+                yield await self._whole(turn, reply, measure.whole(reply))
+                return
 
     async def _planned(self, turn: Turn, plan: Plan) -> Reply:
         """Answer by several calls or none. Leaving early cancels them; all made are billed."""
         measure = self._measure(turn)
-        calls = Calls(self._upstream, turn.request.headers)
+        calls = Calls(self._upstream, turn.request.headers, turn.fallbacks)
         began = time.perf_counter()
+        reply: UpstreamReply | None = None
 
         def billed(outcome: Outcome) -> Outcome:
             turn.calls = calls.made
-            return calls.billed(outcome, measure.prices)
+            if turn.fallbacks is not None:
+                turn.answered_by = calls.model_of(reply)
+                if turn.model != turn.decision.model:
+                    outcome = replace(outcome, model=turn.model)
+            return calls.billed(outcome, self._prices_of)
 
         try:
             try:
@@ -203,8 +219,8 @@ class Gateway:
             self._finish_later(turn, billed(measure.broken(error)))
             raise
         turn.waited_s += time.perf_counter() - began
-        reply = with_usage(reply, calls.usage)
-        return await self._whole(turn, reply, billed(measure.whole(reply)))
+        shown = with_usage(reply, calls.usage)
+        return await self._whole(turn, shown, billed(measure.whole(shown)))
 
     async def route(self, request: ChatRequest) -> Decision:
         """What would be decided; nothing is logged, sent or remembered."""
@@ -273,6 +289,23 @@ class Gateway:
             self._finish_later(turn, measure.broken(error, reader.seen))
             raise
 
+    def _falls_back(
+        self, turn: Turn, measure: Measure, failure: UpstreamReply | UpstreamError
+    ) -> bool:
+        """Whether another model is asked; ``turn`` then has its body."""
+        if turn.fallbacks is None:
+            return False
+        if isinstance(failure, UpstreamReply) and not fails(failure.status):
+            return False
+        failed, models = measure.failed_call(failure), turn.fallbacks.models
+        turn.failed += (failed,)
+        if len(turn.failed) > len(models):
+            return False
+        following = models[len(turn.failed) - 1]
+        log.warning("%s: %s; asking %s", failed.model, failed.why, following)
+        turn.body = turn.fallbacks.body(turn.body, following)
+        return True
+
     def _require_end(self, reader: Reader) -> None:
         if not reader.done and not reader.seen.ended:
             raise UpstreamError(
@@ -304,6 +337,8 @@ class Gateway:
 
     async def _finish(self, turn: Turn, outcome: Outcome) -> None:
         turn.finished = True
+        if turn.failed:
+            outcome = _with_failures(turn, outcome)
         self._settle(outcome)
         if outcome.status == "ok":
             self._count_query(turn)
@@ -317,6 +352,8 @@ class Gateway:
         if turn.finished:
             return
         turn.finished = True
+        if turn.failed:
+            outcome = _with_failures(turn, outcome)
         self._settle(outcome)
         self._count_query(turn)
         self._writer.post(*((outcome,) if turn.logged else (turn.decision, outcome)))
@@ -331,11 +368,17 @@ class Gateway:
         if not budget.hard:
             return
         tier = turn.body.get("service_tier")
-        prices = self._prices.lookup(
-            decision.model, self._serving.provider_url, tier if isinstance(tier, str) else None
+        bodies = [turn.body]
+        if turn.fallbacks is not None:
+            bodies += [turn.fallbacks.body(turn.body, model) for model in turn.fallbacks.models]
+        most = dearest_usd(
+            [
+                (body, self._prices_of(body["model"], tier if isinstance(tier, str) else None))
+                for body in bodies
+            ],
+            reserve_tokens=budget.reserve_tokens,
+            calls=most_calls(decision.strategy),
         )
-        calls = most_calls(decision.strategy)
-        most = ceiling_usd(turn.body, prices, reserve_tokens=budget.reserve_tokens, calls=calls)
         budget.reserve(decision.id, most)
 
     def _settle(self, outcome: Outcome) -> None:
@@ -378,14 +421,23 @@ class Gateway:
         self._observer.log_failed(what)
 
     def _measure(self, turn: Turn) -> Measure:
-        model, url = turn.decision.model, self._serving.provider_url
+        model = turn.body["model"]
         return Measure(
             decision_id=turn.decision.id,
             sent=turn.body,
-            prices=lambda tier: self._prices.lookup(model, url, tier),
+            prices=lambda tier: self._prices_of(model, tier),
             log_text=self._serving.log_text,
             began=turn.request.began,
         )
+
+    def _prices_of(self, model: str, tier: str | None) -> Prices | None:
+        return self._prices.lookup(model, self._serving.provider_url, tier)
+
+
+def _with_failures(turn: Turn, outcome: Outcome) -> Outcome:
+    models = () if turn.fallbacks is None else turn.fallbacks.models
+    every_failed = len(turn.failed) > len(models)
+    return after_failures(outcome, turn.failed, turn.model, last_too=every_failed)
 
 
 async def _next(turn: Turn, chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from forethought.models.errors import ForethoughtError
 from forethought.router.context import text_of
-from forethought.router.errors import UpstreamTimeout
+from forethought.router.dialects.faults import parsed
+from forethought.router.errors import UpstreamError, UpstreamTimeout
 from forethought.router.pricing import Prices, cost
 from forethought.router.records import Outcome, OutcomeStatus, Usage
 from forethought.router.sleep.writer import estimated_tokens
@@ -22,6 +23,16 @@ CANCELLED_STATUS: Final = 499
 
 ESTIMATED: Final = "the upstream reported no usage; tokens are estimated"
 _HUNG_UP: Final = "the client hung up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCall:
+    """A call after which another model was asked. ``cost_usd`` is None where it is unknown."""
+
+    model: str
+    why: str
+    usage: Usage
+    cost_usd: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +149,58 @@ class Measure:
             seen=seen,
         )
 
+    def failed_call(self, failure: UpstreamReply | UpstreamError) -> FailedCall:
+        """What a call cost of which nothing came.
+
+        A refusal is free unless it says otherwise. One that may still be worked on has had its
+        input read.
+        """
+        used, tier, why = Usage(), None, "not reached"
+        if isinstance(failure, UpstreamReply):
+            why = f"HTTP status {failure.status}"
+            if isinstance(said := parsed(failure.body), dict):
+                used, tier = usage_of(said.get("usage")) or used, tier_of(said)
+        elif failure.reached:
+            used = self._estimate(0)
+            what = "timed out" if isinstance(failure, UpstreamTimeout) else "broke off"
+            why = f"{what}, input tokens are estimated"
+        free = used == Usage()
+        return FailedCall(
+            model=self.sent["model"],
+            why=why,
+            usage=used,
+            cost_usd=0.0 if free else cost(used, self.prices(tier)),
+        )
+
     def _estimate(self, output_tokens: int) -> Usage:
         texts = (text_of(message.get("content")) for message in self.sent["messages"])
         return Usage(input_tokens=sum(map(estimated_tokens, texts)), output_tokens=output_tokens)
+
+
+def after_failures(
+    outcome: Outcome, failed: Sequence[FailedCall], model: str, *, last_too: bool
+) -> Outcome:
+    """The outcome of ``model`` with what all calls used, and why the failed ones did.
+
+    ``last_too``: the last of ``failed`` is what ``outcome`` itself tells of.
+    """
+    costs = [call.cost_usd for call in failed]
+    said = [f"{call.model}: {call.why}" for call in (failed[:-1] if last_too else failed)]
+    usage = sum((call.usage for call in failed), Usage())
+    if not last_too:
+        usage += outcome.usage
+        if outcome.status == "ok" or outcome.usage != Usage():
+            costs.append(outcome.cost_usd)
+    known = [spent for spent in costs if spent is not None]
+    return replace(
+        outcome,
+        usage=usage,
+        # Nothing paid for no answer is logged as it is without fallbacks.
+        cost_usd=sum(known) or outcome.cost_usd if len(known) == len(costs) else None,
+        error="; ".join([*said, *([outcome.error] if outcome.error else [])]),
+        calls=len(failed) + (0 if last_too else outcome.calls),
+        model=model,
+    )
 
 
 def first_choice(said: Mapping[str, Any]) -> tuple[str, str | None]:

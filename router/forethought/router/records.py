@@ -199,7 +199,10 @@ class Outcome:
     answer: str | None = None
     """The answer's text, kept only where settings.log_text is on."""
     calls: int = 1
-    """Upstream calls made, retries not counted: several for a vote, 0 for a recalled answer."""
+    """Upstream calls made, retries not counted: several for a vote, 0 for a recalled answer, one
+    more for each fallback."""
+    model: str | None = None
+    """The fallback that answered, or failed last; None: the decision's own model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

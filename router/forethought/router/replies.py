@@ -10,7 +10,7 @@ from typing import Final
 
 from forethought.models.errors import ForethoughtError
 from forethought.router.calls import answer_text, as_events
-from forethought.router.dialects.base import WARNING_HEADER, header_text
+from forethought.router.dialects.base import WARNING_HEADER, header_text, warning_header
 from forethought.router.errors import openai_error
 from forethought.router.incoming import request_id
 from forethought.router.turns import Turn
@@ -23,6 +23,9 @@ _NOT_PASSED: Final = frozenset(
 
 # CORS is between the browser and us.
 _NOT_PASSED_PREFIXES: Final = ("x-forethought-", "access-control-")
+
+MODEL_HEADER: Final = "x-forethought-model"
+"""Which model answered, or failed last, where another one could have been asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ def reply_headers(turn: Turn, upstream: Mapping[str, str]) -> dict[str, str]:
     headers["x-forethought-overhead-ms"] = f"{turn.overhead_ms():.2f}"
     if turn.plan is not None:
         headers["x-forethought-samples"] = str(turn.calls)
+    if turn.fallbacks is not None and turn.calls:
+        headers[MODEL_HEADER] = header_text(turn.model)
+        if turn.model in turn.fallbacks.without_effort:
+            dropped = f"reasoning_effort is not for {turn.model}, which answers instead"
+            earlier = [headers[WARNING_HEADER]] if WARNING_HEADER in headers else []
+            headers |= warning_header([*earlier, dropped])
     if decision.context_id is not None:
         headers["x-forethought-context"] = decision.context_id
     if decision.changes:

@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from forethought.router.context import (
@@ -20,8 +20,10 @@ from forethought.router.context import (
 )
 from forethought.router.decision import Decider
 from forethought.router.errors import InvalidRequest, ModelNotFound, NotFound, StoreError
+from forethought.router.fallbacks import Fallbacks, following
 from forethought.router.incoming import AUTO, ChatRequest, takes_effort
 from forethought.router.known import Known, KnownContexts, new_context
+from forethought.router.outcomes import FailedCall
 from forethought.router.records import Decision
 from forethought.router.situation import Situation
 from forethought.router.strategies import BY_NAME, Prepared, Request
@@ -37,7 +39,9 @@ class Serving:
     """What is served.
 
     ``model``: what ``forethought/auto`` stands for; ``models``: all that the upstream has,
-    None where it is asked itself. ``provider_url`` finds the prices of a remote upstream.
+    None where it is asked itself. ``aliases``: the upstream's name, or ``forethought/auto``, by the
+    clients' one. ``fallbacks``: the models that are asked where one fails, in this order.
+    ``provider_url`` finds the prices of a remote upstream.
     ``native_effort``: whether the model takes ``reasoning_effort``; None judges by its name.
     ``native_responses``: the upstream has a Responses API of its own.
     ``ask_usage``: ask streams for their usage where the client did not. ``recall``: let notes
@@ -46,6 +50,8 @@ class Serving:
 
     model: str | None
     models: frozenset[str] | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    fallbacks: tuple[str, ...] = ()
     provider_url: str | None = None
     native_effort: bool | None = None
     native_responses: bool = False
@@ -75,6 +81,16 @@ class Turn:
     logged: bool = False
     finished: bool = False
     waited_s: float = 0.0
+    fallbacks: Fallbacks | None = None
+    failed: tuple[FailedCall, ...] = ()
+    """The calls before the one under way, for whose model ``body`` is."""
+    answered_by: str | None = None
+    """The model of a reply that several calls came to."""
+
+    @property
+    def model(self) -> str:
+        """The model that answers, as far as is known."""
+        return self.answered_by or self.body["model"]
 
     @property
     def native(self) -> bool:
@@ -149,6 +165,7 @@ class Turns:
             direct_body=body,
             plan=prepared.plan,
             hide_usage=hide_usage,
+            fallbacks=self._fallbacks(asked, prepared) if self._serving.fallbacks else None,
         )
 
     def context_features(self, known: Known) -> dict[str, float]:
@@ -229,6 +246,14 @@ class Turns:
             return body, []
         return {**body, "model": name}, [f"model={name}"]
 
+    def _fallbacks(self, asked: Request, prepared: Prepared) -> Fallbacks | None:
+        models = following(asked.body["model"], self._serving.fallbacks)
+        if not models:
+            return None
+        added = "reasoning_effort" in prepared.body and "reasoning_effort" not in asked.body
+        untaken = (model for model in models if added and not self._native_effort(model))
+        return Fallbacks(models=models, without_effort=frozenset(untaken))
+
     def _native_effort(self, model: str) -> bool:
         configured = self._serving.native_effort
         return takes_effort(model) if configured is None else configured
@@ -248,6 +273,8 @@ def served_model(name: str, serving: Serving) -> str:
         InvalidRequest: ``forethought/auto`` stands for no model here.
         ModelNotFound: The upstream is known not to serve it.
     """
+    if serving.aliases:
+        name = serving.aliases.get(name, name)
     if name == AUTO:
         if serving.model is None:
             raise InvalidRequest(
@@ -257,13 +284,21 @@ def served_model(name: str, serving: Serving) -> str:
             )
         return serving.model
     if serving.models is not None and name not in serving.models:
-        names = ", ".join(sorted({*serving.models, AUTO}))
+        names = ", ".join(sorted({*serving.models, *serving.aliases, AUTO}))
         raise ModelNotFound(
             f"The model {name!r} is not served here.",
             param="model",
             remedy=f"Name one of {names}.",
         )
     return name
+
+
+def effort_is_taken(name: Any, serving: Serving) -> bool:
+    """Whether the model that a request names takes ``reasoning_effort``, as far as is known."""
+    if serving.native_effort is not None:
+        return serving.native_effort
+    named = serving.aliases.get(str(name), name)
+    return takes_effort(str(serving.model if named == AUTO else named))
 
 
 def _admissible(strategy: str | None, request: Request) -> str | None:

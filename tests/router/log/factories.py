@@ -104,6 +104,7 @@ def make_outcome(n: int = 0, **changes: Any) -> Outcome:
         "finished_at": 3_001.0 + n,
         "answer": "Seven.",
         "calls": 3,
+        "model": "large",
     }
     return Outcome(**(values | changes))
 

@@ -50,7 +50,7 @@ def test_rows_of_the_first_schema_are_kept(path: Path) -> None:
         input_tokens=9, cached_tokens=4, output_tokens=2, reasoning_tokens=1
     )
     assert (logged.outcome.cost_usd, logged.outcome.service_tier) == (0.5, None)
-    assert logged.outcome.calls == 1
+    assert (logged.outcome.calls, logged.outcome.model) == (1, None)
     decision = logged.decision
     assert (decision.strategy, decision.preferences) == ("direct", None)
     assert (decision.predictability_low, decision.predictability_high) == (None, None)

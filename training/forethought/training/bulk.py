@@ -42,7 +42,7 @@ CALIBRATION_SHARE: Final = 0.2
 
 _COLUMNS: Final = (
     "id", "context_id", "created_at", "strategy", "feature_version", "feedback", "outcome.status",
-    "outcome.latency_ms", "usage.output_tokens", "sign.retried_after_s",
+    "outcome.model", "outcome.latency_ms", "usage.output_tokens", "sign.retried_after_s",
     "sign.rephrased_after_s", "sign.continued_after_s", "sign.abandoned",
 )  # fmt: skip
 _SIGN_COLUMNS: Final = {
@@ -117,7 +117,8 @@ def read_bulk(path: Path, weights: Weights) -> Bulk:
             chunks.append(Chunk(str(file), number, start, n))
             start += n
         tables.append(parquet.read(columns=list(_COLUMNS)))
-    table = pa.concat_tables(tables).combine_chunks()
+    # An export from before there were fallbacks has no column for them.
+    table = pa.concat_tables(tables, promote_options="default").combine_chunks()
     del tables
     group, ids = _encoded(_contexts(table))
     strategy, names = _encoded(table["strategy"])
@@ -127,6 +128,8 @@ def read_bulk(path: Path, weights: Weights) -> Bulk:
     current = _flags(pc.equal(table["feature_version"], FEATURE_VERSION))
     left = _flags(table["sign.abandoned"])
     usable = current & known & (ok | (left & (explicit | implied)))
+    if "outcome.model" in table.schema.names:
+        usable &= _flags(pc.is_null(table["outcome.model"]))  # no fallback answered
     if not usable.any():
         raise TrainingError(
             f"The export {path} has no decision to learn from.",

@@ -329,6 +329,8 @@ def _unusable(logged: LoggedDecision, signs: Signs, said: Label | None) -> str |
         return "no outcome yet"
     if outcome.status != "ok" and not (signs.abandoned and said is not None):
         return f"outcome {outcome.status}"
+    if outcome.model is not None:
+        return "the answer of a fallback, not of the model decided on"
     if not decision.features:
         return "no features"
     try:

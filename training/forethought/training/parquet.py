@@ -66,7 +66,7 @@ _DECISION: Final[Mapping[str, Any]] = {
 _OUTCOME: Final[Mapping[str, Any]] = {
     "status": _TEXT, "http_status": pa.int32(), "cost_usd": _REAL, "latency_ms": _REAL,
     "ttft_ms": _REAL, "finish_reason": _TEXT, "error": _TEXT, "finished_at": _REAL,
-    "service_tier": _TEXT, "answer": _TEXT, "calls": pa.int32(),
+    "service_tier": _TEXT, "answer": _TEXT, "calls": pa.int32(), "model": _TEXT,
 }  # fmt: skip
 _TEXTS: Final = frozenset({"query", "error", "answer"})
 """Columns that may hold what users or models wrote: null unless asked for."""
@@ -280,6 +280,8 @@ def _types(schema: pa.Schema) -> list[tuple[str, Any]]:
 
 def _pairs(batch: pa.RecordBatch, features: Sequence[str]) -> Iterator[Signed]:
     columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+    # An export from before there were fallbacks has no column for them.
+    outcome_fields = [name for name in _OUTCOME if f"outcome.{name}" in columns]
     short = [(name, name.removeprefix(FEATURE)) for name in features]
     for i in range(batch.num_rows):
         values = {name: columns[name][i] for name in _DECISION}
@@ -294,7 +296,7 @@ def _pairs(batch: pa.RecordBatch, features: Sequence[str]) -> Iterator[Signed]:
             outcome = Outcome(
                 decision_id=decision.id,
                 usage=Usage(**{name: columns[f"usage.{name}"][i] for name in _USAGE}),
-                **{name: columns[f"outcome.{name}"][i] for name in _OUTCOME},
+                **{name: columns[f"outcome.{name}"][i] for name in outcome_fields},
             )
         given = tuple(Feedback(decision_id=decision.id, **f) for f in columns["feedback"][i])
         yield (

@@ -59,6 +59,10 @@ def print_decision(decision: Decision, console: Console) -> None:
         f"[bold]{decision.id}[/] {decision.strategy} ({decision.mode}), {decision.model}, "
         f"policy {decision.policy_version}"
     )
+    outcome = decision.outcome
+    if outcome is not None and outcome.model is not None:
+        said = f"{outcome.model} was asked in the end ({outcome.error})."
+        console.print(said, markup=False)
     explanation = decision.explanation
     if explanation is None:
         console.print(decision.reason, markup=False)

@@ -29,10 +29,10 @@ from forethought.router.dialects.replies import message
 from forethought.router.dialects.thinking import asks_thinking
 from forethought.router.dialects.to_openai import to_openai
 from forethought.router.gateway import Gateway
-from forethought.router.incoming import AUTO, chat_request, passed_on, takes_effort
+from forethought.router.incoming import chat_request, passed_on
 from forethought.router.replies import Reply, StreamedReply
 from forethought.router.sleep.writer import estimated_tokens
-from forethought.router.turns import Turn
+from forethought.router.turns import Turn, effort_is_taken, served_model
 from forethought.router.upstream import SpeaksMessages
 
 router = APIRouter(prefix="/v1", tags=["messages"])
@@ -68,8 +68,8 @@ async def count_tokens(request: Request, services: WithServices, tenant: WithTen
     del tenant  # only its right to ask
     body = await read_json(request)
     if isinstance(services.upstream, SpeaksMessages):
-        if body.get("model") == AUTO:
-            body["model"] = services.serving.model
+        if isinstance(name := body.get("model"), str):
+            body["model"] = served_model(name, services.serving)
         headers = passed_on(headers_of(request.scope))
         counted = await services.upstream.count_tokens(body, headers)
         return Response(counted.body, counted.status, media_type="application/json")
@@ -91,11 +91,7 @@ def _translated(body: dict[str, Any], services: Services) -> Translated:
 
 
 def _takes_effort(body: dict[str, Any], services: Services) -> bool:
-    serving = services.serving
-    if serving.native_effort is not None:
-        return serving.native_effort
-    model = body.get("model")
-    return takes_effort(str(serving.model if model == AUTO else model))
+    return effort_is_taken(body.get("model"), services.serving)
 
 
 class _Message(Answer):

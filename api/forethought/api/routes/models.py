@@ -1,4 +1,6 @@
-"""``GET /v1/models``: the upstream's models, and ``forethought/auto``.
+"""``GET /v1/models``: the upstream's models, aliases of them, and ``forethought/auto``.
+
+An alias stands in place of a model of the same name, whose requests it takes.
 
 In OpenAI's form; in Anthropic's for its clients, who name the version of its API.
 """
@@ -58,8 +60,15 @@ def _listed(reply: UpstreamReply, services: Services) -> dict[str, Any] | None:
     said = parsed(reply.body)
     if reply.status >= 400 or not isinstance(said, dict) or not isinstance(said.get("data"), list):
         return None
-    ours = {"id": AUTO, "object": "model", "created": 0, "owned_by": "forethought"}
-    return {**said, "data": [*said["data"], *([ours] if services.serving.model else [])]}
+    serving = services.serving
+    ours = {"object": "model", "created": 0, "owned_by": "forethought"}
+    theirs = [
+        one for one in said["data"]
+        if not (isinstance(one, dict) and one.get("id") in serving.aliases)
+    ]  # fmt: skip
+    aliases = [{"id": name, **ours, "alias_of": of} for name, of in serving.aliases.items()]
+    auto = [{"id": AUTO, **ours}] if serving.model else []
+    return {**said, "data": [*theirs, *aliases, *auto]}
 
 
 def _models(listed: dict[str, Any]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from forethought.api.passing import PassedOn, passes_on
 from forethought.api.requests import WithServices, WithTenant, headers_of
 from forethought.api.services import Services
 from forethought.router.errors import InvalidRequest
+from forethought.router.fallbacks import following
 from forethought.router.incoming import AUTO
 from forethought.router.turns import served_model
 
@@ -24,22 +25,25 @@ async def create_completion(
 ) -> Response:
     """Complete a text, plain or streamed."""
     del tenant  # only its right to ask
-    return await _passed(request, services, "/completions")
+    return await _passed(request, services, "/completions", services.serving.fallbacks)
 
 
 @router.post("/embeddings", response_class=Response, tags=["embeddings"])
 async def create_embeddings(
     request: Request, services: WithServices, tenant: WithTenant
 ) -> Response:
-    """Embed texts."""
+    """Embed texts. No other model stands in: its vectors could not be compared."""
     del tenant
     return await _passed(request, services, "/embeddings")
 
 
-async def _passed(request: Request, services: Services, path: str) -> Response:
+async def _passed(
+    request: Request, services: Services, path: str, fallbacks: tuple[str, ...] = ()
+) -> Response:
     upstream = passes_on(services.upstream, path)
     body = with_model(await read_json(request), services)
-    return PassedOn(upstream, "POST", path, body, headers_of(request.scope))
+    others = following(body["model"], fallbacks)
+    return PassedOn(upstream, "POST", path, body, headers_of(request.scope), others)
 
 
 def with_model(body: dict[str, Any], services: Services) -> dict[str, Any]:

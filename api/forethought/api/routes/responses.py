@@ -21,17 +21,17 @@ from forethought.api.bodies import read_json
 from forethought.api.passing import PassedOn, passes_on
 from forethought.api.requests import WithServices, WithTenant, headers_of
 from forethought.api.routes.passing import with_model
-from forethought.api.services import Services
 from forethought.router.dialects.base import WARNING_HEADER, warning_header
 from forethought.router.dialects.chat_to_response import response
 from forethought.router.dialects.chunks_to_response import ChunksToResponse
 from forethought.router.dialects.faults import parsed
 from forethought.router.dialects.responses_to_chat import to_chat, untranslatable
 from forethought.router.errors import NotFound, UpstreamError
+from forethought.router.fallbacks import following
 from forethought.router.gateway import Gateway
-from forethought.router.incoming import AUTO, FIELD, chat_request, takes_effort
+from forethought.router.incoming import FIELD, chat_request
 from forethought.router.replies import Reply, StreamedReply, error_body
-from forethought.router.turns import Turn
+from forethought.router.turns import Turn, effort_is_taken
 
 router = APIRouter(prefix="/v1", tags=["responses"])
 
@@ -44,8 +44,10 @@ async def create_response(request: Request, services: WithServices, tenant: With
     headers = headers_of(request.scope)
     if services.serving.native_responses and _only_native(body):
         upstream = passes_on(services.upstream, "/responses")
-        return PassedOn(upstream, "POST", "/responses", with_model(body, services), headers)
-    done = to_chat(body, takes_effort=_takes_effort(body, services))
+        named = with_model(body, services)
+        fallbacks = following(named["model"], services.serving.fallbacks)
+        return PassedOn(upstream, "POST", "/responses", named, headers, fallbacks)
+    done = to_chat(body, takes_effort=effort_is_taken(body.get("model"), services.serving))
     asked = chat_request(done.body, tenant=tenant, headers=headers, began=began)
     turn = await services.gateway.decide(asked)
     return _Response(services.gateway, turn, asked=body, warnings=done.warnings)
@@ -76,14 +78,6 @@ async def stored_response(
 def _only_native(body: Mapping[str, Any]) -> bool:
     kept = body.get("store") is not False
     return FIELD not in body and (kept or untranslatable(body) is not None)
-
-
-def _takes_effort(body: Mapping[str, Any], services: Services) -> bool:
-    serving = services.serving
-    if serving.native_effort is not None:
-        return serving.native_effort
-    model = body.get("model")
-    return takes_effort(str(serving.model if model == AUTO else model))
 
 
 class _Response(Answer):

@@ -131,6 +131,7 @@ def _outcome(record: Outcome) -> Row:
         _optional(record.service_tier),
         _optional(record.answer),
         record.calls,
+        _optional(record.model),
     )
 
 

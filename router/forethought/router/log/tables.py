@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """The migration that these tables correspond to."""
 
 VERSION_TABLE = "forethought_schema"
@@ -130,6 +130,7 @@ outcomes = Table(
     Column("service_tier", String),
     Column("answer", Text),
     Column("calls", Integer, nullable=False, server_default="1"),
+    Column("model", String),
 )
 
 feedback = Table(

@@ -308,6 +308,14 @@ class OpenAIUpstream:
 def failure(error: Exception, where: str, name: str, timeouts: Timeouts) -> UpstreamError:
     """An SDK's or the connection's error as ours; ``where`` names the upstream to a reader."""
     cause = error.__cause__ or error
+    failed = _failed(error, cause, where, name, timeouts)
+    failed.reached = not isinstance(cause, httpx2.ConnectTimeout | httpx2.ConnectError)
+    return failed
+
+
+def _failed(
+    error: Exception, cause: BaseException, where: str, name: str, timeouts: Timeouts
+) -> UpstreamError:
     if isinstance(cause, httpx2.ConnectTimeout):
         return timed_out(
             f"The upstream {where} took no connection within {timeouts.connect_s:g} s.",
