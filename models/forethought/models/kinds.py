@@ -108,7 +108,7 @@ class KindModel:
         What its strategy adds on a mean context is said of ``strategy_effort``.
         """
         own, mean = self.weights[rows.strategy[0]], np.concatenate([[1.0], self.centre])
-        levels = self.weights @ mean
+        levels = np.asarray(self.weights @ mean, np.float64)
         slopes = own[1:] * (rows.kinds[0, 1:] - self.centre)
         added = float(levels[rows.strategy[0]] - levels.mean())
         return dict(zip(KINDS, slopes.tolist(), strict=True)) | {"strategy_effort": added}

@@ -119,7 +119,7 @@ class OutcomeModel:
             seed: Makes the fit reproducible.
             init: An earlier model to start from, fitted on other rows; its model of kinds is kept.
         """
-        problems = {
+        problems: dict[Head, HeadProblem] = {
             head: head_problem(
                 head, rows, strategies, {"quality": quality, "tokens": tokens,
                                          "latency_ms": latency}[head], groups, init=init,
