@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
@@ -22,6 +23,12 @@ def without_log() -> None:
     def post(_self: Any, *_records: Any) -> None:
         return None
 
+    def begin(_self: Any, *_records: Any) -> asyncio.Future[None]:
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stored.set_result(None)
+        return stored
+
+    LogWriter.begin = begin  # type: ignore[method-assign,assignment]
     LogWriter.write = write  # type: ignore[method-assign,assignment]
     LogWriter.post = post  # type: ignore[method-assign,assignment]
     LogWriter.context_touched = post  # type: ignore[method-assign,assignment]

@@ -110,7 +110,7 @@ class KindModel:
         own, mean = self.weights[rows.strategy[0]], np.concatenate([[1.0], self.centre])
         levels = np.asarray(self.weights @ mean, np.float64)
         slopes = own[1:] * (rows.kinds[0, 1:] - self.centre)
-        added = float(levels[rows.strategy[0]] - levels.mean())
+        added = float(levels.take(int(rows.strategy[0])) - levels.mean())
         return dict(zip(KINDS, slopes.tolist(), strict=True)) | {"strategy_effort": added}
 
     def to_json(self) -> dict[str, Any]:
