@@ -186,10 +186,11 @@ def summary(
         "ttft_added_ms": float(np.median(first[OURS] - first[DIRECT])),
         "chunks_per_s": float(np.median(events[OURS])),
         "rss_mb": max(grown, default=ours.rss_mb()),
-        "rss_growth_mb": grown[-1] - grown[1] if grown else float("nan"),
         "ready_s": ours.ready_s,
         "log_and_prediction_share": 1.0 - rate[OURS] / rate["without both"],
     }
+    if grown:
+        found["rss_growth_mb"] = grown[-1] - grown[1]
     if LITE in rates:
         found["requests_per_s_vs_litellm"] = rate[OURS] / rate[LITE]
         found["added_p50_ms_litellm"] = float(np.median(times[LITE] - times[DIRECT]))

@@ -107,10 +107,11 @@ class KindModel:
 
         What its strategy adds on a mean context is said of ``strategy_effort``.
         """
-        own, mean = self.weights[rows.strategy[0]], np.concatenate([[1.0], self.centre])
-        levels = np.asarray(self.weights @ mean, np.float64)
+        place = int(rows.strategy[0])
+        own = self.weights.take(place, axis=0)
+        levels = np.asarray(self.weights @ np.concatenate([[1.0], self.centre]))
         slopes = own[1:] * (rows.kinds[0, 1:] - self.centre)
-        added = float(levels.take(int(rows.strategy[0])) - levels.mean())
+        added = float(levels[place] - levels.mean())
         return dict(zip(KINDS, slopes.tolist(), strict=True)) | {"strategy_effort": added}
 
     def to_json(self) -> dict[str, Any]:
@@ -143,4 +144,5 @@ def _ridge(design: Floats, y: Floats) -> tuple[float, Floats]:
     counted = weights > 0
     fitted = LogisticRegression(C=1.0 / _RIDGE, max_iter=1000)
     fitted.fit(both[counted], labels[counted], sample_weight=weights[counted])
-    return float(fitted.intercept_[0]), np.asarray(fitted.coef_[0], np.float64)
+    intercept, found = np.ravel(fitted.intercept_), np.ravel(fitted.coef_)
+    return float(intercept[0]), np.asarray(found, np.float64)
