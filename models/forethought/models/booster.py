@@ -94,11 +94,11 @@ class Booster:
         written = ctypes.c_int64()
         _called(
             "LGBM_BoosterPredictForMat",
-            self._handle, rows.ctypes.data_as(ctypes.c_void_p), ctypes.c_int(_FLOAT64),
+            self._handle, _address(rows), ctypes.c_int(_FLOAT64),
             ctypes.c_int32(rows.shape[0]), ctypes.c_int32(rows.shape[1]), ctypes.c_int(_ROW_MAJOR),
             ctypes.c_int(kind), ctypes.c_int(0), ctypes.c_int(n_iterations),
             ctypes.c_char_p(_PARAMETERS), ctypes.byref(written),
-            out.ctypes.data_as(ctypes.POINTER(ctypes.c_double)),
+            _address(out),
         )  # fmt: skip
         if written.value != len(out):
             message = f"LightGBM wrote {written.value} values, not {len(out)}"
@@ -111,6 +111,11 @@ class Booster:
 
     def __reduce__(self) -> tuple[type[Booster], tuple[str]]:
         return Booster, (self._text,)
+
+
+def _address(array: Floats) -> ctypes.c_void_p:
+    # A tenth of the time of array.ctypes, which a decision would pay eight times.
+    return ctypes.c_void_p(array.__array_interface__["data"][0])
 
 
 def _called(function: str, *arguments: Any) -> None:
