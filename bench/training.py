@@ -20,6 +20,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ CHANCES: Final = (0.6, 0.1, 0.1, 0.1, 0.1)
 TOKENS: Final = (150.0, 15.0, 300.0, 15.0, 250.0)
 PER_CONTEXT: Final = 4
 CHUNK: Final = 50_000
+JUDGED_CHUNK: Final = 500_000
 THREADS: Final = int(os.environ.get("BENCH_THREADS", "1"))
 SECONDS_OPE: Final = 300.0
 PEAK_GIB: Final = 8.0
@@ -137,31 +139,58 @@ def fit(n: int, folder: str) -> dict[str, float]:
 
 
 def judge(n: int, _: str) -> dict[str, float]:
-    """Seconds of each estimator on ``n`` decisions, and the peak memory."""
-    from forethought.training import ope
+    """Seconds of each estimator and interval on ``n`` decisions, and the peak memory."""
+    from forethought.training import betting, estimators, intervals, selection
 
-    rng = np.random.default_rng(0)
-    k = len(STRATEGIES)
-    action = rng.choice(k, n, p=CHANCES)
-    p = np.tile(np.array(CHANCES), (n, 1))
-    t = np.full((n, k), 0.02)
-    t[np.arange(n), rng.integers(0, k, n)] += 0.9
-    reward = rng.random(n)
-    q = np.full((n, k), 0.5)
     took: dict[str, float] = {}
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
         began = time.perf_counter()
         found = call()
-        took[name] = time.perf_counter() - began
+        took[name] = took.get(name, 0.0) + time.perf_counter() - began
         return found
 
-    w = timed("weights", lambda: ope.importance_weights(action, p, t))
-    timed("ips", lambda: ope.ips_terms(reward, w).mean())
-    timed("snips", lambda: ope.snips(reward, w))
-    timed("dr", lambda: ope.dr_terms(reward, action, p, t, q).mean())
+    parts, bounds = [], []
+    for start in range(0, n, JUDGED_CHUNK):
+        log = _drawn(min(JUDGED_CHUNK, n - start), seed=start)
+        parts.append(timed("reduce", partial(estimators.Sample.of, *log)))
+        bounds.append(timed("bounds", partial(_bounds, *log)))
+    sample = estimators.Sample.concatenate(parts)
+    del parts
+    low, high = (np.concatenate([pair[i] for pair in bounds]) for i in (0, 1))
+    del bounds
+    contexts = np.arange(n) // 5
+    tuned = selection.Tuned(estimators.DRos())
+    for estimator in (
+        estimators.DirectMethod(), estimators.IPS(), estimators.ClippedIPS(), estimators.SNIPS(),
+        estimators.SNDR(), estimators.SwitchDR(), estimators.DRos(), tuned, estimators.DR(),
+    ):  # fmt: skip
+        name = "tuned DRos" if estimator is tuned else type(estimator).__name__
+        timed(name, partial(estimator.fit, sample))
+        terms = estimator.terms_
+    timed("Bernstein", lambda: intervals.empirical_bernstein(terms, contexts, low=low, high=high))
+    timed("betting", lambda: betting.betting(terms, contexts, low=low, high=high))
+    timed("betting sequence", lambda: betting.betting_sequence(terms, contexts, low=low, high=high))
+    timed("Student-t", lambda: intervals.student_t(terms, contexts))
+    timed("bootstrap", lambda: intervals.cluster_bootstrap(terms, contexts))
     took["all"] = sum(took.values())
     return {**took, "peak": _peak_gib()}
+
+
+def _drawn(n: int, *, seed: int) -> tuple[Any, ...]:
+    """Rewards, actions, propensities, target and predictions of n logged decisions."""
+    rng = np.random.default_rng(seed)
+    k = len(STRATEGIES)
+    target = np.full((n, k), 0.02)
+    target[np.arange(n), rng.integers(0, k, n)] += 0.9
+    action = rng.choice(k, n, p=CHANCES)
+    return rng.random(n), action, np.tile(np.array(CHANCES), (n, 1)), target, np.full((n, k), 0.5)
+
+
+def _bounds(_: Any, __: Any, propensities: Any, target: Any, predicted: Any) -> Any:
+    from forethought.training import ope
+
+    return ope.dr_term_bounds(propensities, target, predicted, reward_range=(0.0, 1.0))
 
 
 def features(n: int, _: str) -> dict[str, float]:
@@ -219,17 +248,19 @@ def main() -> None:
         figures[f"peak_gib_fit_{size}"] = round(found["peak"], 2)
     print(f"Fit out of core, all four predictors, {THREADS} thread(s) of {os.cpu_count()} cores")
     print(table(["decisions", "MiB of Parquet", "labels, rows/s", "fit, rows/s", "peak GiB"], rows))
-    rows = []
+    rows, head = [], [""]
     for size in args.judged.split(","):
         n = int(float(size))
         found = alone(judge, n, "")
-        parts = ("weights", "ips", "snips", "dr", "all")
-        rows.append([f"{n:,}", *(f"{found[p]:.2f}" for p in parts), f"{found['peak']:.2f}"])
+        peak = found.pop("peak")
+        rows.append([f"{n:,}", *(f"{seconds:.2f}" for seconds in found.values()), f"{peak:.2f}"])
+        head = ["decisions", *found, "peak GiB"]
         if n == 10**7:
             figures["seconds_ope_1e7"] = round(found["all"], 2)
-            figures["peak_gib_1e7"] = round(found["peak"], 2)
-    print("\nEstimators, five strategies, seconds")
-    print(table(["decisions", "weights", "IPS", "SNIPS", "DR", "all", "peak GiB"], rows))
+            figures["peak_gib_1e7"] = round(peak, 2)
+    print(f"\nEvery estimator and interval, {len(STRATEGIES)} strategies, seconds")
+    turned = [list(column) for column in zip(head, *rows, strict=True)]
+    print(table(turned[0], turned[1:]))
     targets = {"seconds_ope_1e7": SECONDS_OPE, "peak_gib_1e7": PEAK_GIB}
     print(json.dumps({"bench": "training", "figures": figures, "targets": targets}))
 
