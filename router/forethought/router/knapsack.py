@@ -34,6 +34,9 @@ Ints = NDArray[np.int64]
 _FILLS: Final = 2_000
 """Contexts tried in a round of the fill, the best per dollar first: a round takes some ms."""
 
+_ROUNDING: Final = 1e-12
+"""Of the budget: how far a sum of differences may be from the sum itself."""
+
 _CORE: Final = 64
 """Contexts in the core. Pisinger's instances needed 10 to 50."""
 
@@ -301,21 +304,23 @@ def _cored(costs: Floats, gains: Floats, choice: Ints, price: float, budget: flo
     core = np.argsort(other.min(axis=0), kind="stable")[:_CORE]
     now = np.where(choice >= 0, choice, m)
     base_cost = all_costs[base, each]
-    found = _best_of_core(
-        (all_costs[:, core] - base_cost[core]).T,
-        loss[:, core].T,
-        left=budget - float(base_cost.sum()),
-        price=price,
-        to_beat=float((loss[now, each] - price * all_costs[now, each]).sum()) + price * budget,
-    )
-    if found is None:
-        return choice
-    base[core[: len(found)]] = found
-    tried = np.where(base < m, base, -1)
-    if not _fits(_chosen(costs, tried), budget):
-        return choice
-    better = _filled(costs, gains, tried, budget)
-    return better if _chosen(gains, better).sum() > _chosen(gains, choice).sum() else choice
+    left = budget - float(base_cost.sum())
+    to_beat = float((loss[now, each] - price * all_costs[now, each]).sum()) + price * budget
+    more_cost, core_loss = (all_costs[:, core] - base_cost[core]).T, loss[:, core].T
+    # A choice that spends the budget to the last cent may miss it by rounding: first try with
+    # that allowed for, since whether it fits is counted exactly in the end.
+    for slack in (_ROUNDING * budget, 0.0):
+        found = _best_of_core(more_cost, core_loss, left=left + slack, price=price, to_beat=to_beat)
+        if found is None:
+            continue
+        tried = base.copy()
+        tried[core[: len(found)]] = found
+        tried = np.where(tried < m, tried, -1)
+        if _fits(_chosen(costs, tried), budget):
+            better = _filled(costs, gains, tried, budget)
+            improved = _chosen(gains, better).sum() > _chosen(gains, choice).sum()
+            return better if improved else choice
+    return choice
 
 
 def _best_of_core(
