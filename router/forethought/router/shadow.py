@@ -107,11 +107,11 @@ class Shadow:
             }
         except Exception:
             log.exception("the challenger %s could not score a decision", bundle.version)
-            self._observer.shadow_failed("prediction")
             self._append(bundle.version, {**line, "failed": True})
+            self._observer.shadow_failed("prediction")
             return
-        self._observer.shadow_scored(agrees=own == found["preferred"], took_ms=took_ms)
         self._append(bundle.version, {**line, **found})
+        self._observer.shadow_scored(agrees=own == found["preferred"], took_ms=took_ms)
 
     def _append(self, version: str, line: dict[str, object]) -> None:
         day = datetime.now(tz=UTC).strftime("%Y-%m-%d")
