@@ -108,7 +108,7 @@ class KindModel:
         What its strategy adds on a mean context is said of ``strategy_effort``.
         """
         place = int(rows.strategy[0])
-        own = self.weights.take(place, axis=0)
+        own = np.asarray(self.weights[place], np.float64)
         levels = np.asarray(self.weights @ np.concatenate([[1.0], self.centre]))
         slopes = own[1:] * (rows.kinds[0, 1:] - self.centre)
         added = float(levels[place] - levels.mean())

@@ -34,9 +34,6 @@ Ints = NDArray[np.int64]
 _FILLS: Final = 2_000
 """Contexts tried in a round of the fill, the best per dollar first: a round takes some ms."""
 
-_ROUNDING: Final = 1e-12
-"""Of the budget: how far a sum of differences may be from the sum itself."""
-
 _CORE: Final = 64
 """Contexts in the core. Pisinger's instances needed 10 to 50."""
 
@@ -53,7 +50,8 @@ _SAMPLE: Final = 20_000
 """Steps by which the price is guessed: to within two hundredths of their number, nearly always."""
 
 _ROUNDING: Final = 1e-12
-"""Relative; numpy's sum of a million doubles is off by less than 1e-14."""
+"""Relative; numpy's sum of a million doubles is off by less than 1e-14, and so is one of
+differences by little more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
