@@ -1,9 +1,8 @@
 """Where the trees start: what each strategy does on each kind of context, as a linear model.
 
-Trees that stop early, as they must on a few hundred contexts, leave half of such a plain
-difference unsaid: on word problems ``effort:low`` is right in 23% of the recorded answers, and
-they said 38%. A ridge regression on strategy x kind says 29% and costs next to nothing; the trees
-are fitted to what it leaves over.
+Trees that stop early, as they must on a few hundred contexts, leave much of such a plain
+difference unsaid. A ridge regression on strategy x kind says it; the trees are fitted to what it
+leaves over.
 """
 
 from __future__ import annotations

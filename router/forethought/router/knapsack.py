@@ -50,8 +50,7 @@ _SAMPLE: Final = 20_000
 """Steps by which the price is guessed: to within two hundredths of their number, nearly always."""
 
 _ROUNDING: Final = 1e-12
-"""Relative; numpy's sum of a million doubles is off by less than 1e-14, and so is one of
-differences by little more."""
+"""Relative; numpy's sum of a million doubles is off by less than 1e-14."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
