@@ -7,6 +7,7 @@ from pathlib import Path
 from forethought.api.settings import DEFAULT_MODEL, Settings
 from forethought.router import catalogue
 from forethought.router.upstream import Upstream
+from forethought.router.upstream.anthropic import AnthropicUpstream
 from forethought.router.upstream.llamacpp import EmbeddedUpstream
 from forethought.router.upstream.openai import OpenAIUpstream
 from forethought.router.upstream.patience import Timeouts
@@ -30,9 +31,6 @@ def upstream_of(settings: Settings) -> Upstream:
         secret = settings.upstream_api_key
         key = None if secret is None else secret.get_secret_value()
         if settings.speaks_anthropic:
-            # Its SDK takes a second and 37 MB, which no other upstream needs.
-            from forethought.router.upstream.anthropic import AnthropicUpstream  # noqa: PLC0415
-
             return AnthropicUpstream(
                 settings.upstream_base_url,
                 key,
