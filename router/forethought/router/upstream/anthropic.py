@@ -27,8 +27,8 @@ from forethought.router.upstream.http_client import HttpClient, checked_url
 from forethought.router.upstream.patience import Timeouts
 
 MESSAGES: Final = "/v1/messages"
-API_VERSION: Final = "2023-06-01"
-"""Where the client names no other."""
+API_VERSION: Final = "2026-10-21"
+"""Where the client names no other: the SDK's."""
 
 _MODELS: Final = "/v1/models?limit=1000"
 _JSON: Final[Mapping[str, str]] = {"content-type": "application/json"}

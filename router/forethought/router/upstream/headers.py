@@ -69,7 +69,7 @@ def joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by name; what comes several times is one list."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in pairs:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 

@@ -286,7 +286,10 @@ class HttpClient:
     def _target(self, path: str) -> str:
         """The path and the query of a request."""
         if not _PLAIN_PATH.fullmatch(path):
-            path = httpx2.URL(f"http://host{path}").raw_path.decode("ascii")
+            try:
+                path = httpx2.URL(f"http://host{path}").raw_path.decode("ascii")
+            except httpx2.InvalidURL as error:
+                raise httpx2.LocalProtocolError(str(error)) from error
         target = f"{self._path}{path}"
         return f"{target}{'&' if '?' in path else '?'}{self._query}" if self._query else target
 
