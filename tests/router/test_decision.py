@@ -100,6 +100,12 @@ def make_situation(
     return Situation(**(values | changes))
 
 
+def test_ids_of_decisions_are_in_the_order_of_time(decider: Decider) -> None:
+    ids = [decider.decide(make_situation(now=at)).id for at in (1.0, 1.5, 1_760_000_000.0)]
+    assert sorted(ids) == ids
+    assert len({decider.decide(make_situation()).id for _ in range(3)}) == 3
+
+
 def test_a_decision_is_recorded_completely(decider: Decider, bundle: PolicyBundle) -> None:
     context = make_context(BODY, n_queries=3)
     made = decider.decide(make_situation(learned=make_learned(), context=context))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final, Literal
@@ -24,6 +23,7 @@ from forethought.router.pricing import PriceTable
 from forethought.router.records import (
     Candidate,
     Decision,
+    new_decision_id,
 )
 from forethought.router.situation import Situation, SituationFeatures, expected_inputs
 from forethought.router.strategies import BY_NAME, RECALL, STRATEGIES, Request
@@ -271,7 +271,7 @@ class Decider:
     ) -> Decision:
         learned = situation.request.learned
         return Decision(
-            id=f"dec_{secrets.token_hex(12)}",
+            id=new_decision_id(situation.now),
             created_at=situation.now,
             tenant=situation.tenant,
             context_id=situation.context.id if situation.context else None,

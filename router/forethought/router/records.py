@@ -7,6 +7,7 @@ money is USD, lengths of time are milliseconds, as the names say.
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -175,6 +176,15 @@ class Decision:
     preferences: dict[str, float] | None = None
     predictability_low: float | None = None
     predictability_high: float | None = None
+
+
+def new_decision_id(at: float) -> str:
+    """A new id for a decision made ``at`` (Unix seconds).
+
+    It begins with the time, as UUIDv7 does: the log's indexes then grow at their end. Random ids
+    touch pages all over them, which made storing a decision 1.5 times as dear in a log of 20,000.
+    """
+    return f"dec_{int(1000 * at) & 0xFFFF_FFFF_FFFF:012x}{secrets.token_hex(6)}"
 
 
 OutcomeStatus = Literal["ok", "upstream_error", "timeout", "cancelled", "failed"]

@@ -30,6 +30,11 @@ _SQLITE_MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT_MS = 5_000
 """How long SQLite waits for another process's transaction; ours take under 10 ms."""
 
+_CHECKPOINT_PAGES = 4_000
+"""SQLite's write-ahead log is folded back once it has so many pages of 4 kB, some 800 requests:
+four times its default, so that fewer commits wait for it and a page that many change is written
+once."""
+
 _CHECKED_BYTES = 64 * 2**20
 """Files up to this size are checked whole when opened (about 0.1 s); larger ones are not:
 their damage shows when the damaged page is read."""
@@ -266,6 +271,7 @@ def _sqlite_engine(path: Path) -> Engine:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()
