@@ -124,7 +124,10 @@ def with_propensities(
             return 0.0
         return floor + (1.0 - preferences.exploration if candidate.strategy == best else 0.0)
 
-    return tuple(replace(c, propensity=propensity(c)) for c in candidates)
+    return tuple(
+        c if c.propensity == (share := propensity(c)) else replace(c, propensity=share)
+        for c in candidates
+    )
 
 
 def plan_sleep(
