@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -312,7 +313,8 @@ def matrix(rows: Sequence[Mapping[str, float]], strategies: Sequence[str]) -> ND
     for index, row in enumerate(rows):
         # The candidates of one decision share one mapping: read it once.
         if row is not previous:
-            decision = np.array([row.get(name, MISSING) for name in _DECISION_NAMES])
+            found = map(row.get, _DECISION_NAMES, repeat(MISSING))
+            decision = np.fromiter(found, np.float64, n_decision)
             previous = row
         out[index, :n_decision] = decision
     out[:, n_decision:] = own
