@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -106,9 +107,9 @@ class ContextVector:
 
 @dataclass(frozen=True, slots=True)
 class ArtefactVector:
-    """A learned context's facts and its questions' embeddings (n, dim). Cacheable."""
+    """A learned context's own features and its questions' embeddings (n, dim). Cacheable."""
 
-    facts: ArtefactFacts
+    features: Mapping[str, float]
     questions: Embeddings
 
 
@@ -224,7 +225,16 @@ class FeatureExtractor:
 
     def artefact(self, facts: ArtefactFacts) -> ArtefactVector:
         """Embed the anticipated questions of a learned context. Cache it."""
-        return ArtefactVector(facts=facts, questions=self._embedder.embed(facts.questions))
+        values = {
+            "art_notes": facts.n_notes,
+            "art_questions": facts.n_questions,
+            "art_confidence": facts.mean_confidence,
+            "art_verified": facts.verified_share,
+            "art_tokens": facts.tokens,
+        }
+        return ArtefactVector(
+            features=_clipped(values), questions=self._embedder.embed(facts.questions)
+        )
 
     def decision(
         self,
@@ -295,39 +305,35 @@ def matrix(rows: Sequence[Mapping[str, float]], strategies: Sequence[str]) -> ND
         raise ValueError(message)
     out = np.empty((len(rows), len(FEATURES)), dtype=np.float64)
     n_decision = len(_DECISION_NAMES)
+    own = np.array([_strategy_values(name) for name in strategies]).reshape(
+        -1, len(_STRATEGY_NAMES)
+    )
     previous: Mapping[str, float] | None = None
     decision = np.empty(n_decision)
-    for index, (row, strategy) in enumerate(zip(rows, strategies, strict=True)):
-        own = _strategy_values(strategy)
+    for index, row in enumerate(rows):
         # The candidates of one decision share one mapping: read it once.
         if row is not previous:
-            decision = np.array([row.get(name, MISSING) for name in _DECISION_NAMES])
+            found = map(row.get, _DECISION_NAMES, repeat(MISSING))
+            decision = np.fromiter(found, np.float64, n_decision)
             previous = row
         out[index, :n_decision] = decision
-        out[index, n_decision:] = own
-        if not own[2]:
-            out[index, _ARTEFACT_COLUMNS] = MISSING
+    out[:, n_decision:] = own
+    out[own[:, 2] == 0, _ARTEFACT_COLUMNS] = MISSING
     return out
 
 
 def _artefact_features(
     artefact: ArtefactVector, query_embedding: NDArray[np.float32]
 ) -> dict[str, float]:
-    facts = artefact.facts
-    values = {
-        "art_notes": facts.n_notes,
-        "art_questions": facts.n_questions,
-        "art_confidence": facts.mean_confidence,
-        "art_verified": facts.verified_share,
-        "art_tokens": facts.tokens,
-        "art_similarity_max": MISSING,
-        "art_similarity_top3": MISSING,
-    }
+    values = {"art_similarity_max": MISSING, "art_similarity_top3": MISSING}
     if len(artefact.questions):
-        similarities = np.sort(artefact.questions @ query_embedding)
-        values["art_similarity_max"] = float(similarities[-1])
-        values["art_similarity_top3"] = float(similarities[-3:].mean())
-    return _clipped(values)
+        similarities = artefact.questions @ query_embedding
+        similarities.sort()
+        nearest = similarities[-3:]
+        values["art_similarity_max"] = float(nearest[-1])
+        # As nearest.mean() would, in a quarter of its time.
+        values["art_similarity_top3"] = float(np.add.reduce(nearest) / np.float32(len(nearest)))
+    return {**artefact.features, **_clipped(values)}
 
 
 def _question_kind(query: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from forethought.router.records import Candidate
@@ -124,7 +124,7 @@ def with_propensities(
             return 0.0
         return floor + (1.0 - preferences.exploration if candidate.strategy == best else 0.0)
 
-    return tuple(replace(c, propensity=propensity(c)) for c in candidates)
+    return tuple(c.with_propensity(propensity(c)) for c in candidates)
 
 
 def plan_sleep(

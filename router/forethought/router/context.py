@@ -34,6 +34,9 @@ MIN_TEXT_PREFIX: Final = 200
 MAX_TEXT_BOUNDARIES: Final = 64
 """A message has at most so many paragraph boundaries (the last ones): bounds the hashing."""
 
+_JSON: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+"""Made once: json.dumps would make one for each message."""
+
 _PARAGRAPH: Final = re.compile(r"\n[ \t\r]*\n\s*")
 
 
@@ -99,15 +102,16 @@ def text_of(content: Any) -> str:
 
 def context_hash(messages: Sequence[Message], tools: Any = None) -> str:
     """Identity of a context. One message of text without tools counts by its text alone."""
-    text = _sole_text(messages, tools)
-    if text is None:
-        return _chain(messages, tools)[-1]
-    return hashlib.sha256(b"text\0" + text.encode(errors="replace")).hexdigest()
+    sole = _sole_text_hash(messages[0], tools) if len(messages) == 1 else None
+    return sole or _chain(messages, tools)[-1]
 
 
-def request_hash(body: Mapping[str, Any]) -> str:
-    """Identity of a request's conversation: repeats of it say nothing about sharing."""
-    return _chain(body["messages"], body.get("tools"))[-1]
+def message_hashes(body: Mapping[str, Any]) -> list[str]:
+    """The hash of a request's conversation after each of its messages.
+
+    The last is the identity of the whole: repeats of it say nothing about sharing.
+    """
+    return _chain(body["messages"], body.get("tools"))
 
 
 def split(
@@ -115,6 +119,7 @@ def split(
     *,
     known: Callable[[str], bool],
     shared: Callable[[str], bool],
+    boundaries: Sequence[Boundary] | None = None,
 ) -> Split:
     """Cut a chat-completion request into context and query.
 
@@ -122,16 +127,38 @@ def split(
         body: The request; ``messages`` has been checked by ``check_messages``.
         known: Whether a hash is a context of this tenant.
         shared: Whether a hash was a boundary of an earlier, different request.
+        boundaries: What ``boundaries_of`` found in the body, if that is at hand.
     """
     messages: list[Message] = body["messages"]
     last = _last_user(messages)
-    boundaries = _boundaries(messages, last, body.get("tools"))
+    if boundaries is None:
+        boundaries = boundaries_of(body, message_hashes(body))
     chosen = next((b for b in reversed(boundaries) if known(b.hash)), None)
     if chosen is None:
         chosen = next((b for b in reversed(boundaries) if shared(b.hash)), None)
     if chosen is None:
         chosen = _first_sight(boundaries, last)
     return _cut(messages, chosen, last, tuple(boundaries))
+
+
+def boundaries_of(body: Mapping[str, Any], hashes: Sequence[str]) -> list[Boundary]:
+    """Every place up to the last user message where the context can end, in order.
+
+    ``hashes`` are the body's ``message_hashes``.
+    """
+    messages, tools = body["messages"], body.get("tools")
+    last = _last_user(messages)
+    found: list[Boundary] = []
+    size = 0
+    for i in range(1, last + 1):
+        size += len(text_of(messages[i - 1].get("content")))
+        sole = _sole_text_hash(messages[0], tools) if i == 1 else None
+        found.append(Boundary(i, None, sole or hashes[i - 1], size))
+    content = messages[last].get("content")
+    if isinstance(content, str):
+        before = hashes[last - 1] if last else _chain((), tools)[-1] if tools else None
+        found += _text_boundaries(content, last, size, before)
+    return found
 
 
 def check_messages(body: Mapping[str, Any]) -> None:
@@ -165,17 +192,18 @@ def plain_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{m['role']}: {text_of(m.get('content'))}".strip() for m in messages)
 
 
-def _sole_text(messages: Sequence[Message], tools: Any) -> str | None:
-    """The text of a lone message that holds nothing else; None for any other prefix.
+def _sole_text_hash(message: Message, tools: Any) -> str | None:
+    """The hash of the text of a lone message that holds nothing else; None for any other.
 
     What shows no text (an image, a tool call) has to count: else all images were one context.
     """
-    if len(messages) != 1 or tools or messages[0].get("tool_calls"):
+    if tools or message.get("tool_calls"):
         return None
-    content = messages[0].get("content")
+    content = message.get("content")
     if isinstance(content, list) and not all(map(_is_text_part, content)):
         return None
-    return text_of(content).strip() or None
+    text = text_of(content).strip()
+    return hashlib.sha256(b"text\0" + text.encode(errors="replace")).hexdigest() if text else None
 
 
 def _is_text_part(part: Any) -> bool:
@@ -191,21 +219,6 @@ def _last_user(messages: Sequence[Message]) -> int:
         (i for i in range(len(messages) - 1, -1, -1) if messages[i]["role"] == "user"),
         len(messages) - 1,
     )
-
-
-def _boundaries(messages: Sequence[Message], last: int, tools: Any) -> list[Boundary]:
-    """Every place up to the last user message where the context can end, in order."""
-    found: list[Boundary] = []
-    size = 0
-    chain = _chain(messages[:last], tools)
-    for i in range(1, last + 1):
-        size += len(text_of(messages[i - 1].get("content")))
-        hashed = context_hash(messages[:1], tools) if i == 1 else chain[i - 1]
-        found.append(Boundary(i, None, hashed, size))
-    content = messages[last].get("content")
-    if isinstance(content, str):
-        found += _text_boundaries(content, last, size, chain[-1] if last or tools else None)
-    return found
 
 
 def _text_boundaries(text: str, index: int, before: int, chain: str | None) -> list[Boundary]:
@@ -266,7 +279,7 @@ def _without_marks(parts: Any) -> Any:
 
 
 def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return _JSON.encode(value).encode()
 
 
 def _first_sight(boundaries: Sequence[Boundary], last: int) -> Boundary | None:

@@ -157,11 +157,11 @@ def reference_prices(model: str) -> Prices | None:
     )
 
 
-def cost(usage: Usage, prices: Prices | None) -> float | None:
+def cost(usage: Usage, prices: Prices | None, *, output_tokens: int | None = None) -> float | None:
     """Return the cost of one call's ``usage`` in USD; None where the prices are unknown.
 
     ``usage.input_tokens`` includes the tokens read from and written to a cache,
-    ``usage.output_tokens`` the reasoning.
+    ``usage.output_tokens`` the reasoning; ``output_tokens`` stands in their place if given.
     """
     if prices is None:
         return None
@@ -178,7 +178,7 @@ def cost(usage: Usage, prices: Prices | None) -> float | None:
         + read * prices.cached_input
         + (written - for_an_hour) * write
         + for_an_hour * write_1h
-        + usage.output_tokens * prices.output
+        + (usage.output_tokens if output_tokens is None else output_tokens) * prices.output
     ) / MILLION
 
 

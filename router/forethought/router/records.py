@@ -143,6 +143,17 @@ class Candidate:
     propensity: float = 0.0
     excluded: str | None = None
 
+    def with_propensity(self, propensity: float) -> Candidate:
+        """The same candidate with this propensity.
+
+        As dataclasses.replace, in half its time: a decision does this for every candidate.
+        """
+        copy = object.__new__(Candidate)
+        for name in self.__slots__:
+            object.__setattr__(copy, name, getattr(self, name))
+        object.__setattr__(copy, "propensity", propensity)
+        return copy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:

@@ -13,9 +13,10 @@ from typing import Any, Final
 from forethought.router.context import (
     Sightings,
     Split,
+    boundaries_of,
     check_messages,
     context_hash,
-    request_hash,
+    message_hashes,
     split,
 )
 from forethought.router.decision import Decider
@@ -199,13 +200,15 @@ class Turns:
         return decision, prepared
 
     async def _split(self, tenant: str, body: Mapping[str, Any], *, dry: bool) -> Split:
-        whole = request_hash(body)
+        hashes = message_hashes(body)
+        whole, boundaries = hashes[-1], boundaries_of(body, hashes)
 
         def cut() -> Split:
             return split(
                 body,
                 known=lambda h: self._contexts.get(tenant, h) is not None,
                 shared=lambda h: self._sightings.shared(tenant, h, whole),
+                boundaries=boundaries,
             )
 
         found = cut()
