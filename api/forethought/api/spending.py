@@ -16,9 +16,9 @@ from forethought.router.known import Known
 from forethought.router.log import LogReader
 from forethought.router.pricing import Prices, PriceTable, cost
 from forethought.router.replies import error_body
+from forethought.router.serving import Serving
 from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sse import tier_of, usage_of
-from forethought.router.turns import Serving
 from forethought.router.upstream import Upstream, UpstreamReply
 
 
