@@ -253,7 +253,7 @@ def _sleeper(
             thinking_tokens=least_thinking(serving.model) if anthropic else 0,
         ),
         ask=ask,
-        system_database_url=f"sqlite:///{(settings.data_dir / 'sleep.sqlite').absolute()}",
+        system_database_url=settings.sleep_store_url,
         reader=reader,
         writer=writer,
         prices=prices,

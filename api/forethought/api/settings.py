@@ -45,6 +45,7 @@ from forethought.router.allocation import Preferences
 from forethought.router.budget import RESERVE_TOKENS
 from forethought.router.errors import ConfigError
 from forethought.router.incoming import AUTO
+from forethought.router.log.store import database_url
 from forethought.router.model_names import placed
 from forethought.router.pacing import DAY_S
 from forethought.router.pricing import Prices
@@ -319,6 +320,22 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return str(self.data_dir / "forethought.sqlite")
+
+    @property
+    def shares_its_store(self) -> bool:
+        """Whether other servers can have the same log and sleep's jobs.
+
+        Raises:
+            StoreError: ``database_url`` is none that is known.
+        """
+        return database_url(self.store_url).get_backend_name() == "postgresql"
+
+    @property
+    def sleep_store_url(self) -> str:
+        """Sleep's jobs: in the log's database where servers can share that."""
+        if self.shares_its_store:
+            return database_url(self.store_url).render_as_string(hide_password=False)
+        return f"sqlite:///{(self.data_dir / 'sleep.sqlite').absolute()}"
 
     @property
     def shown_store(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,6 +22,8 @@ from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sse import tier_of, usage_of
 from forethought.router.upstream import Upstream, UpstreamReply
 
+log = logging.getLogger(__name__)
+
 
 def open_budget(
     settings: Settings, *, serving: Serving, prices: PriceTable, decider: Decider, reader: LogReader
@@ -33,6 +36,10 @@ def open_budget(
     """
     if settings.budget_usd is None:
         return None
+    if settings.shares_its_store:
+        log.warning(
+            "the budget is of this server alone: others on %s count their own", settings.shown_store
+        )
     for model in (serving.model, *serving.fallbacks):
         if model is not None and prices.lookup(model, serving.provider_url) is None:
             raise ConfigError(

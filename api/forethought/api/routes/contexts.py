@@ -94,6 +94,9 @@ async def create(request: Request, services: WithServices, tenant: WithTenant) -
     known = services.contexts.add(context, saved=False)
     await services.writer.write(known.context)
     known.saved = True
+    # Another server may have registered it at the same moment: the store keeps one of the two.
+    await services.contexts.load(tenant, [hashed])
+    known = services.contexts.get(tenant, hashed) or known
     if wanted.sleep is False:
         services.contexts.not_on_its_own.add(known.context.id)
     elif wanted.sleep:

@@ -76,7 +76,7 @@ class BackgroundSleep:
         if self._mode == "auto":
             return self._planner.after_reply(context, features)
         try:
-            self._sleeper.enqueue(context, self._level)
+            self._sleeper.enqueue_first(context, self._level)
         except Exception:
             log.exception("sleep on %s could not be queued", context.id)
         return None
