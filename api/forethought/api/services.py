@@ -176,7 +176,6 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
                     sleeper=sleeper,
                     decider=decider,
                     level=settings.sleep_level,
-                    contexts=contexts,
                     executor=executor,
                 )
             else:

@@ -57,6 +57,7 @@ def compile_statements(dialect: Dialect) -> dict[str, Statement]:
     statements = {
         table.name: _compile(_insert(table, dialect), dialect, tuple(table.columns.keys()))
         for table in tables.metadata.sorted_tables
+        if table.name in WRITE_ORDER
     }
     statements[TOUCH] = _compile(_touch(), dialect, ("touched_id", "at"))
     return statements

@@ -260,7 +260,12 @@ class Sleeper:
     def _store(self, learned: LearnedContext) -> str:
         # A crash between the commit and the step's record repeats this step, not the row.
         if self._reader.learned_context(learned.id) is None:
-            self._writer.write_sync(learned)
+            try:
+                self._writer.write_sync(learned)
+            except StoreError:
+                if self._reader.has_context(learned.context_id):
+                    raise
+                self._reader.add_deleted_sleep(learned)  # deleted meanwhile, but paid for
         return learned.id
 
     def _tell(self, learned: LearnedContext) -> None:
