@@ -35,11 +35,12 @@ from forethought.router.past_policies import PastPolicies
 from forethought.router.pricing import PriceTable
 from forethought.router.records import LearnedContext
 from forethought.router.registry import Registry
+from forethought.router.serving import Serving
 from forethought.router.shadow import Shadow
 from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sleep.planner import SleepPlanner
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
-from forethought.router.turns import Serving, Turns
+from forethought.router.turns import Turns
 from forethought.router.upstream import Upstream, UpstreamReply
 
 log = logging.getLogger(__name__)
@@ -98,8 +99,9 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
         reader = LogReader(store)
         prices = await asyncio.to_thread(
             PriceTable,
-            {name: p.as_prices() for name, p in settings.prices.items()},
+            {settings.placed(name): p.as_prices() for name, p in settings.prices.items()},
             settings.tier_multipliers,
+            {name: one.base_url for name, one in settings.upstreams.items()},
         )
         embedder = await asyncio.to_thread(_embedder)
         decider = Decider(
@@ -174,7 +176,6 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
                     sleeper=sleeper,
                     decider=decider,
                     level=settings.sleep_level,
-                    contexts=contexts,
                     executor=executor,
                 )
             else:
@@ -234,6 +235,7 @@ def _sleeper(
             loop.call_soon_threadsafe(contexts.learned, learned)
 
     prices_at = partial(prices.lookup, serving.model, serving.provider_url)
+    anthropic = serving.upstream_of(serving.model).speaks_anthropic
 
     def ask(body: Mapping[str, Any]) -> Future[UpstreamReply]:
         if budget is None:
@@ -246,11 +248,11 @@ def _sleeper(
             model=serving.model,
             concurrency=settings.sleep_concurrency,
             provider_url=serving.provider_url,
-            fields={"reasoning_effort": "none"} if settings.speaks_anthropic else {},
-            thinking_tokens=least_thinking(serving.model) if settings.speaks_anthropic else 0,
+            fields={"reasoning_effort": "none"} if anthropic else {},
+            thinking_tokens=least_thinking(serving.model) if anthropic else 0,
         ),
         ask=ask,
-        system_database_url=f"sqlite:///{(settings.data_dir / 'sleep.sqlite').absolute()}",
+        system_database_url=settings.sleep_store_url,
         reader=reader,
         writer=writer,
         prices=prices,

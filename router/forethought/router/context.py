@@ -1,13 +1,17 @@
 """Find the context in a request: the stable prefix that many queries share.
 
 A request can end its context after any message but the last, or, inside the last user
-message, after any paragraph ("document, blank line, question"). Each such place is a
-*boundary* with a hash of all that precedes it. The context of a request is, in this order:
+message, after any paragraph ("document, blank line, question") or in front of a line that is
+labelled as the question ("Question: ..."). Each such place is a *boundary* with a hash of all that
+precedes it. The context of a request is, in this order:
 
-1. the longest boundary that is a known context of the tenant;
-2. the longest boundary that an earlier, different request of the tenant also had;
-3. on first sight: the messages before the last user message; or, for a lone user message,
-   its text before the last paragraph where that is long enough to be a document.
+1. the longest boundary that is a known context of the tenant; of a conversation that began with
+   document and question in one message also one inside that message;
+2. the longest boundary that an earlier, different request of the tenant also had. A boundary inside
+   an earlier message is none of these: the turns of one conversation show no sharing;
+3. on first sight: the messages before the last user message; or, for a lone user message, its text
+   before the question where that is long enough to be a document. The question is what is labelled
+   so, else the last paragraph.
 
 The hash of a prefix that is one piece of text depends on that text alone, not on its role,
 so a document registered by ``POST /v1/contexts`` is found again whether the client sends it as
@@ -21,7 +25,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
 
@@ -37,7 +41,11 @@ MAX_TEXT_BOUNDARIES: Final = 64
 _JSON: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 """Made once: json.dumps would make one for each message."""
 
-_PARAGRAPH: Final = re.compile(r"\n[ \t\r]*\n\s*")
+_LABEL: Final = r"(?:(?:user(?:'s)? )?(?:question|query)\**:|<(?:user_)?(?:question|query)>)"
+"""How RAG prompts name the question: LangChain's, LlamaIndex', Haystack's; XML tags."""
+
+_PLACE: Final = re.compile(rf"\n[ \t\r]*\n\s*|\n(?=[#* \t]*{_LABEL})", re.IGNORECASE)
+_QUESTION: Final = re.compile(rf"(?:^|\n)[#* \t]*(?P<label>{_LABEL})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class Boundary:
     hash: str
     size: int
     """Characters of the context, roughly: what a learned context would save re-reading of."""
+    earlier: bool = False
+    """Inside a message before the last user's: only a known context ends there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +90,11 @@ class Sightings:
         return first is not None and first != request
 
     def add(self, tenant: str, boundaries: Sequence[Boundary], request: str) -> None:
-        """Remember that ``request`` had these boundaries."""
+        """Remember that ``request`` had these boundaries, those inside earlier turns left out."""
         with self._lock:
             for boundary in boundaries:
+                if boundary.earlier:
+                    continue
                 key = (tenant, boundary.hash)
                 self._seen.setdefault(key, request)
                 self._seen.move_to_end(key)
@@ -135,9 +147,9 @@ def split(
         boundaries = boundaries_of(body, message_hashes(body))
     chosen = next((b for b in reversed(boundaries) if known(b.hash)), None)
     if chosen is None:
-        chosen = next((b for b in reversed(boundaries) if shared(b.hash)), None)
+        chosen = next((b for b in reversed(boundaries) if not b.earlier and shared(b.hash)), None)
     if chosen is None:
-        chosen = _first_sight(boundaries, last)
+        chosen = _first_sight(boundaries, messages[last], last)
     return _cut(messages, chosen, last, tuple(boundaries))
 
 
@@ -149,15 +161,20 @@ def boundaries_of(body: Mapping[str, Any], hashes: Sequence[str]) -> list[Bounda
     messages, tools = body["messages"], body.get("tools")
     last = _last_user(messages)
     found: list[Boundary] = []
-    size = 0
-    for i in range(1, last + 1):
-        size += len(text_of(messages[i - 1].get("content")))
-        sole = _sole_text_hash(messages[0], tools) if i == 1 else None
-        found.append(Boundary(i, None, sole or hashes[i - 1], size))
-    content = messages[last].get("content")
-    if isinstance(content, str):
-        before = hashes[last - 1] if last else _chain((), tools)[-1] if tools else None
-        found += _text_boundaries(content, last, size, before)
+    size, left = 0, MAX_TEXT_BOUNDARIES
+    alone = _chain((), tools)[-1] if tools else None
+    for i, message in enumerate(messages[: last + 1]):
+        before = hashes[i - 1] if i else alone
+        content = message.get("content")
+        if isinstance(content, str) and (i == last or message["role"] == "user"):
+            most = MAX_TEXT_BOUNDARIES if i == last else left
+            inside = _text_boundaries(content, i, size, before, most)
+            left -= len(inside)
+            found += inside if i == last else [replace(b, earlier=True) for b in inside]
+        if i < last:
+            size += len(text_of(content))
+            sole = _sole_text_hash(messages[0], tools) if i == 0 else None
+            found.append(Boundary(i + 1, None, sole or hashes[i], size))
     return found
 
 
@@ -221,17 +238,21 @@ def _last_user(messages: Sequence[Message]) -> int:
     )
 
 
-def _text_boundaries(text: str, index: int, before: int, chain: str | None) -> list[Boundary]:
+def _text_boundaries(
+    text: str, index: int, before: int, chain: str | None, most: int
+) -> list[Boundary]:
     begin, stop = len(text) - len(text.lstrip()), len(text.rstrip())
     places = [
         (match.start(), match.end())
-        for match in _PARAGRAPH.finditer(text)
+        for match in _PLACE.finditer(text)
         if match.start() - begin >= MIN_TEXT_PREFIX and match.end() < stop
     ]
+    if not most or not places:
+        return []
     digest = hashlib.sha256(b"text\0" if chain is None else f"{chain}\0".encode())
     done = begin
     found = []
-    for start, offset in places[-MAX_TEXT_BOUNDARIES:]:
+    for start, offset in places[-most:]:
         end = start  # what is registered is hashed without the blanks around it
         while text[end - 1].isspace():
             end -= 1
@@ -282,11 +303,17 @@ def _canonical(value: Any) -> bytes:
     return _JSON.encode(value).encode()
 
 
-def _first_sight(boundaries: Sequence[Boundary], last: int) -> Boundary | None:
+def _first_sight(boundaries: Sequence[Boundary], asked: Message, last: int) -> Boundary | None:
     whole_messages = [b for b in boundaries if b.offset is None]
     if whole_messages:
         return whole_messages[-1]
-    return boundaries[-1] if boundaries and last == 0 else None
+    if not boundaries or last:
+        return None
+    questions = [match.start("label") for match in _QUESTION.finditer(asked["content"])]
+    if not questions:
+        return boundaries[-1]
+    # What follows the question, such as the document, differs with it.
+    return next((b for b in reversed(boundaries) if (b.offset or 0) <= questions[-1]), None)
 
 
 def _cut(
@@ -298,6 +325,7 @@ def _cut(
     context = list(messages[: at.index])
     query = user_text
     if at.offset is not None:
-        context.append({**messages[at.index], "content": user_text[: at.offset].rstrip()})
-        query = user_text[at.offset :]
+        text = text_of(messages[at.index].get("content"))
+        context.append({**messages[at.index], "content": text[: at.offset].rstrip()})
+        query = user_text if at.earlier else text[at.offset :]
     return Split(at, tuple(context), plain_text(context), query.strip(), boundaries)

@@ -33,11 +33,13 @@ from forethought.router.replies import (
     error_body,
     reply_headers,
 )
+from forethought.router.serving import Serving
 from forethought.router.sse import ChunkReader, Reader
 from forethought.router.strategies.base import Plan
 from forethought.router.strategies.vote import unstreamed
-from forethought.router.turns import Serving, Turn, Turns
+from forethought.router.turns import Turn, Turns
 from forethought.router.upstream.base import Upstream, UpstreamReply, UpstreamStream
+from forethought.router.upstream.several import upstream_for
 
 log = logging.getLogger(__name__)
 
@@ -125,15 +127,16 @@ class Gateway:
         """Answer in one piece. The outcome is durable when this returns."""
         if turn.plan is not None:
             return await self._planned(turn, turn.plan)
+        first = turn.body
         while True:
             measure = self._measure(turn)
             began = time.perf_counter()
             try:
                 reply = await self._upstream.complete(turn.body, turn.request.headers)
-                self._require_content(reply)
+                self._require_content(turn, reply)
             except UpstreamError as error:
                 turn.waited_s += time.perf_counter() - began
-                if self._falls_back(turn, measure, error):
+                if self._falls_back(turn, measure, error, first):
                     continue
                 return await self._failed(turn, error, measure.failed(error))
             except asyncio.CancelledError:
@@ -143,7 +146,7 @@ class Gateway:
                 self._finish_later(turn, measure.broken(error))
                 raise
             turn.waited_s += time.perf_counter() - began
-            if reply.status < 400 or not self._falls_back(turn, measure, reply):
+            if reply.status < 400 or not self._falls_back(turn, measure, reply, first):
                 return await self._whole(turn, reply, measure.whole(reply))
 
     @asynccontextmanager
@@ -156,6 +159,7 @@ class Gateway:
         if turn.plan is not None:
             yield as_stream(turn, await self._planned(turn, turn.plan))
             return
+        first = turn.body
         while True:
             measure = self._measure(turn)
             began, waited_s = time.perf_counter(), turn.waited_s
@@ -170,10 +174,10 @@ class Gateway:
                         return
                     body = b"".join([chunk async for chunk in upstream.chunks])
                     reply = UpstreamReply(upstream.status, upstream.headers, body)
-                    self._require_content(reply)
+                    self._require_content(turn, reply)
             except UpstreamError as error:
                 turn.waited_s = waited_s + time.perf_counter() - began
-                if self._falls_back(turn, measure, error):
+                if self._falls_back(turn, measure, error, first):
                     continue
                 yield await self._failed(turn, error, measure.failed(error))
                 return
@@ -184,7 +188,7 @@ class Gateway:
                 self._finish_later(turn, measure.broken(error))
                 raise
             turn.waited_s += time.perf_counter() - began
-            if reply.status < 400 or not self._falls_back(turn, measure, reply):
+            if reply.status < 400 or not self._falls_back(turn, measure, reply, first):
                 yield await self._whole(turn, reply, measure.whole(reply))
                 return
 
@@ -199,6 +203,7 @@ class Gateway:
             turn.calls = calls.made
             if turn.fallbacks is not None:
                 turn.answered_by = calls.model_of(reply)
+                turn.warnings = calls.warnings.get(turn.model, ())
                 if turn.model != turn.decision.model:
                     outcome = replace(outcome, model=turn.model)
             return calls.billed(outcome, self._prices_of)
@@ -272,7 +277,7 @@ class Gateway:
                 if passed := reader.feed(chunk):
                     yield passed
             last = reader.rest()
-            self._require_end(reader)
+            self._require_end(turn, reader)
             await self._finish(turn, measure.streamed(reader.seen, upstream.status))
             yield last
             if reader.done:
@@ -290,36 +295,42 @@ class Gateway:
             raise
 
     def _falls_back(
-        self, turn: Turn, measure: Measure, failure: UpstreamReply | UpstreamError
+        self,
+        turn: Turn,
+        measure: Measure,
+        failure: UpstreamReply | UpstreamError,
+        first: Mapping[str, Any],
     ) -> bool:
-        """Whether another model is asked; ``turn`` then has its body."""
+        """Whether another model is asked; ``turn`` then has its body. ``first`` was sent first."""
         if turn.fallbacks is None:
             return False
         if isinstance(failure, UpstreamReply) and not fails(failure.status):
             return False
-        failed, models = measure.failed_call(failure), turn.fallbacks.models
+        failed, following = measure.failed_call(failure), turn.fallbacks.after(turn.model, first)
         turn.failed += (failed,)
-        if len(turn.failed) > len(models):
+        if following is None:
+            turn.all_failed = True
             return False
-        following = models[len(turn.failed) - 1]
-        log.warning("%s: %s; asking %s", failed.model, failed.why, following)
-        turn.body = turn.fallbacks.body(turn.body, following)
+        log.warning("%s: %s; asking %s", failed.model, failed.why, following.body["model"])
+        turn.body, turn.warnings = following.body, following.warnings
         return True
 
-    def _require_end(self, reader: Reader) -> None:
+    def _require_end(self, turn: Turn, reader: Reader) -> None:
         if not reader.done and not reader.seen.ended:
+            name = upstream_for(self._upstream, turn.model)[0].name
             raise UpstreamError(
-                f"The upstream {self._upstream.name} ended the stream in mid-answer.",
-                param=self._upstream.name,
+                f"The upstream {name} ended the stream in mid-answer.",
+                param=name,
                 remedy="Try again.",
             )
 
-    def _require_content(self, reply: UpstreamReply) -> None:
+    def _require_content(self, turn: Turn, reply: UpstreamReply) -> None:
         # Clients take an empty stream for an empty answer, and try a 502 again.
         if reply.status < 400 and not reply.body.strip():
+            name = upstream_for(self._upstream, turn.model)[0].name
             raise UpstreamError(
-                f"The upstream {self._upstream.name} answered with nothing.",
-                param=self._upstream.name,
+                f"The upstream {name} answered with nothing.",
+                param=name,
                 remedy="Try again.",
             )
 
@@ -370,7 +381,7 @@ class Gateway:
         tier = turn.body.get("service_tier")
         bodies = [turn.body]
         if turn.fallbacks is not None:
-            bodies += [turn.fallbacks.body(turn.body, model) for model in turn.fallbacks.models]
+            bodies += turn.fallbacks.bodies(turn.body)
         most = dearest_usd(
             [
                 (body, self._prices_of(body["model"], tier if isinstance(tier, str) else None))
@@ -435,9 +446,7 @@ class Gateway:
 
 
 def _with_failures(turn: Turn, outcome: Outcome) -> Outcome:
-    models = () if turn.fallbacks is None else turn.fallbacks.models
-    every_failed = len(turn.failed) > len(models)
-    return after_failures(outcome, turn.failed, turn.model, last_too=every_failed)
+    return after_failures(outcome, turn.failed, turn.model, last_too=turn.all_failed)
 
 
 async def _next(turn: Turn, chunks: AsyncIterator[bytes]) -> bytes | None:

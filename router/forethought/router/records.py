@@ -59,6 +59,8 @@ class Context:
     registered: bool = False
     n_queries: int = 0
     last_query_at: float | None = None
+    auto_sleep: bool = True
+    """Whether it may be slept on unasked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

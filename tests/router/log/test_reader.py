@@ -146,6 +146,36 @@ def test_a_deleted_context_takes_its_learned_contexts_and_all_text_along(
     connection.close()
 
 
+def test_what_sleep_on_a_deleted_context_cost_stays_and_says_nothing_else(
+    writer: LogWriter, reader: LogReader, path: Path
+) -> None:
+    writer.write_sync(
+        *(make_context(n) for n in range(2)),
+        make_learned(0, created_at=99.0, cost_usd=0.5),
+        make_learned(1, created_at=100.0, cost_usd=None),
+        make_learned(2, context_id="ctx_1", created_at=101.0, cost_usd=0.25),
+    )
+    before = sorted(reader.sleep_spending(0.0))
+    assert not reader.delete_context("ctx_0", "other")
+    assert reader.delete_context("ctx_0", TENANT)
+    assert sorted(reader.sleep_spending(0.0)) == before == [(99.0, 0.5), (101.0, 0.25)]
+    assert reader.sleep_spending(100.0) == [(101.0, 0.25)]
+    with sqlite3.connect(path) as connection:
+        dump = [line for line in connection.iterdump() if 'INTO "deleted_sleep"' in line]
+    connection.close()
+    assert len(dump) == 2
+    assert not [line for line in dump if "ctx_" in line or "lc_" in line or TENANT in line]
+
+
+def test_whether_a_context_may_be_slept_on_unasked_is_kept(
+    writer: LogWriter, reader: LogReader
+) -> None:
+    writer.write_sync(make_context())
+    reader.set_auto_sleep("ctx_0", allowed=False)
+    writer.write_sync(make_context(id="ctx_again", registered=True))
+    assert reader.context("ctx_0", TENANT) == make_context(registered=True, auto_sleep=False)
+
+
 def test_a_deleted_contexts_decisions_stay_for_training(
     writer: LogWriter, reader: LogReader
 ) -> None:

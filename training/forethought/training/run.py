@@ -285,7 +285,8 @@ def _prices() -> PricesOf:
     def prices_of(model: str) -> Any:
         if not table:  # 0.3 s to build
             table.append(PriceTable())
-        return table[0].lookup(model)
+        # One of an upstream with a name has that in front: name/model.
+        return table[0].lookup(model) or table[0].lookup(model.partition("/")[2])
 
     return prices_of
 

@@ -67,6 +67,7 @@ def _context(record: Context) -> Row:
         record.registered,
         record.n_queries,
         record.last_query_at,
+        record.auto_sleep,
     )
 
 

@@ -45,6 +45,7 @@ class Statements:
         self._by_kind = {
             table.name: _compile(_insert(table, dialect), dialect, tuple(table.columns.keys()))
             for table in tables.metadata.sorted_tables
+            if table.name in WRITE_ORDER
         }
         touched = ("touched_id", "queries", "at")
         self._by_kind[TOUCH] = _compile(_touch(), dialect, touched)

@@ -67,7 +67,7 @@ class Store:
             StoreError: It cannot be opened, is damaged, belongs to another program or
                 was written by a newer version; nothing was changed.
         """
-        parsed = _parse(url)
+        parsed = database_url(url)
         if parsed.get_backend_name() == "sqlite":
             path = Path(parsed.database or "").expanduser()
             _check_file(path)
@@ -218,7 +218,12 @@ def _remedy(reason: str) -> str:
     return "Check that the database is reachable and its URL is right."
 
 
-def _parse(url: str) -> URL:
+def database_url(url: str) -> URL:
+    """``url``, or a file's path, as SQLAlchemy takes it, with its driver.
+
+    Raises:
+        StoreError: It is neither SQLite's nor Postgres'.
+    """
     if "://" not in url:
         return URL.create("sqlite", database=url)
     try:

@@ -32,6 +32,8 @@ _CHAT: Final = "/chat/completions"
 READY_TIMEOUT_S: Final = 2.0
 """A health probe must not hang on a slow upstream."""
 
+OPENAI_HOST: Final = "api.openai.com"
+
 _NO_KEEP_ALIVE: Final = httpx2.Limits(max_keepalive_connections=0)
 
 LEAVE_BODY_OPEN: Final = "X-Stainless-Raw-Response"
@@ -286,6 +288,9 @@ class OpenAIUpstream:
                 max_retries=self._max_retries,
                 http_client=self._http,
             )
+            if self._base_url.host != OPENAI_HOST:
+                # The environment's, which the SDK sends to any base_url, are OpenAI's to know.
+                self._client.organization = self._client.project = None
         return self._client
 
     def _request_headers(self, headers: Mapping[str, str]) -> dict[str, str | Omit]:
