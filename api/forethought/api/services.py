@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,9 +29,11 @@ from forethought.router.budget import Budget
 from forethought.router.decision import Decider
 from forethought.router.dialects.thinking import least_thinking
 from forethought.router.errors import ConfigError
+from forethought.router.experience import Experience
 from forethought.router.gateway import Gateway
 from forethought.router.known import KnownContexts
 from forethought.router.log import LogReader, LogWriter, Store
+from forethought.router.log.past import read_past
 from forethought.router.past_policies import PastPolicies
 from forethought.router.pricing import PriceTable
 from forethought.router.records import LearnedContext
@@ -64,6 +67,7 @@ class Services:
     upstream: Upstream
     serving: Serving
     decider: Decider
+    experience: Experience
     policy: PolicyWatcher
     past_policies: PastPolicies
     gateway: Gateway
@@ -102,12 +106,19 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             settings.tier_multipliers,
         )
         embedder = await asyncio.to_thread(_embedder)
+        extractor = FeatureExtractor(embedder)
+        experience = Experience(extractor)
+        loading = asyncio.create_task(
+            experience.load(partial(read_past, store), time.time(), executor)
+        )
+        stack.push_async_callback(_cancelled, loading)  # requests do not wait for it
         decider = Decider(
-            extractor=FeatureExtractor(embedder),
+            extractor=extractor,
             bundle=None,
             prices=prices,
             preferences=settings.preferences,
             rng=random.Random(settings.seed),
+            experience=experience,
         )
         registry = Registry(settings.data_dir)
         shadow = Shadow(
@@ -189,6 +200,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             observer=metrics,
             after_reply=None if background is None else while_affordable(background, budget),
             budget=budget,
+            experience=experience,
         )
         yield Services(
             settings=settings,
@@ -201,6 +213,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             upstream=upstream,
             serving=serving,
             decider=decider,
+            experience=experience,
             policy=policy,
             past_policies=PastPolicies(registry),
             gateway=gateway,

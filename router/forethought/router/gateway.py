@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from forethought.router.budget import Budget, dearest_usd, most_calls
 from forethought.router.calls import Calls, with_usage
 from forethought.router.errors import StoreError, UpstreamError
+from forethought.router.experience import Asked, Experience
 from forethought.router.fallbacks import fails
 from forethought.router.incoming import ChatRequest
 from forethought.router.known import Known, KnownContexts
@@ -77,6 +78,7 @@ class Gateway:
         observer: Is told of decisions, outcomes and failures.
         after_reply: Called with the context after each answer; plans sleep, off the path.
         budget: What may be spent; None where that is no matter.
+        experience: Is told of every query that was answered.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Gateway:
         observer: Observer,
         after_reply: Callable[[Known | None], None] | None = None,
         budget: Budget | None = None,
+        experience: Experience | None = None,
     ) -> None:
         self._upstream = upstream
         self._turns = turns
@@ -101,6 +104,7 @@ class Gateway:
         self._observer = observer
         self._after_reply = after_reply
         self._budget = budget
+        self._experience = experience
 
     async def decide(self, request: ChatRequest) -> Turn:
         """Choose how to answer; the decision is on its way to the disk when this returns.
@@ -341,7 +345,7 @@ class Gateway:
             outcome = _with_failures(turn, outcome)
         self._settle(outcome)
         if outcome.status == "ok":
-            self._count_query(turn)
+            self._count_query(turn, outcome)
         turn.logged = await self._store(turn, outcome)
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
         if outcome.status == "ok" and self._after_reply is not None:
@@ -355,7 +359,7 @@ class Gateway:
         if turn.failed:
             outcome = _with_failures(turn, outcome)
         self._settle(outcome)
-        self._count_query(turn)
+        self._count_query(turn, outcome)
         self._writer.post(*((outcome,) if turn.logged else (turn.decision, outcome)))
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
 
@@ -385,7 +389,7 @@ class Gateway:
         if self._budget is not None:
             self._budget.settle(outcome)
 
-    def _count_query(self, turn: Turn) -> None:
+    def _count_query(self, turn: Turn, outcome: Outcome) -> None:
         known = turn.known
         if known is None:
             return
@@ -395,6 +399,14 @@ class Gateway:
             self._writer.post(known.context)
         self._writer.context_touched(known.context.id, turn.decision.created_at)
         self._contexts.touched(known, turn.decision.created_at)
+        if self._experience is not None:
+            asked = Asked(
+                at=outcome.finished_at,
+                context_id=known.context.id,
+                query=turn.decision.query,
+                created_at=turn.decision.created_at,
+            )
+            self._experience.asked(asked, known.context)
 
     async def _store(self, turn: Turn, outcome: Outcome) -> bool:
         """Whether the outcome is durable, and the decision with it."""
