@@ -97,8 +97,19 @@ def known(server: ApiServer) -> list[Any]:
     return list(server.services.contexts._known.values())
 
 
+def surprisal(sent: Mapping[str, Any]) -> float:
+    """What the fake upstream thinks of a query: a word's improbability grows with its length."""
+    words = sent["messages"][-1]["content"].split()
+    return math.fsum(math.log(1 + len(word)) for word in words) / len(words)
+
+
 def recomputed(
-    store: Store, decision: Decision, sent: Mapping[str, Any], until: float
+    store: Store,
+    decision: Decision,
+    sent: Mapping[str, Any],
+    until: float,
+    *,
+    ahead: bool = False,
 ) -> dict[str, float]:
     """The features of a decision from the request and what the log knew before ``until``."""
     contexts, events = read_past(store, until)
@@ -112,6 +123,7 @@ def recomputed(
         max_tokens=sent.get("max_tokens"),
         n_messages=len(sent["messages"]),
         stream=bool(sent.get("stream")),
+        surprisal=surprisal(sent) if ahead and context is not None else math.nan,
     )
     if context is None:
         precedents = history.precedents(decision.tenant, None, None, None)
@@ -134,13 +146,13 @@ def recomputed(
     return EXTRACTOR.decision(vector, decision.query, artefact, facts, request)
 
 
-def leaks(store: Store, sent: Sent) -> dict[str, int]:
+def leaks(store: Store, sent: Sent, *, ahead: bool = False) -> dict[str, int]:
     """The features that differ from what was known, and at how many decisions."""
     found: dict[str, int] = {}
     n = 0
     for logged in LogReader(store).logged_decisions():
         decision = logged.decision
-        expected = recomputed(store, decision, sent[decision.id], decision.created_at)
+        expected = recomputed(store, decision, sent[decision.id], decision.created_at, ahead=ahead)
         n += 1
         for name, value in expected.items():
             if decision.features[name] != pytest.approx(value, rel=1e-6, abs=1e-6, nan_ok=True):
@@ -165,6 +177,17 @@ def test_every_logged_feature_follows_from_what_was_logged_before(
     asked = {f.name for f in DECISION_FEATURES} - {"q_surprisal", "hist_surprisal"}
     never = {name for name in asked if all(math.isnan(row[name]) for row in rows)}
     assert not never  # the mix has a use for every feature
+
+
+@pytest.mark.parametrize("when", ["ahead", "after"])
+def test_surprisal_is_known_of_this_query_or_of_earlier_ones(serve: Serve, when: str) -> None:
+    server = serve(surprisal=when)
+    sent = served(server)
+    server.services.writer.flush()
+    assert leaks(server.services.store, sent, ahead=when == "ahead") == {}
+    last = list(LogReader(server.services.store).logged_decisions())[-1].decision
+    assert not math.isnan(last.features["hist_surprisal"])
+    assert math.isnan(last.features["q_surprisal"]) == (when == "after")
 
 
 def test_a_feature_that_knows_its_own_query_is_caught(

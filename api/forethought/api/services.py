@@ -42,8 +42,10 @@ from forethought.router.shadow import Shadow
 from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sleep.planner import SleepPlanner
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
+from forethought.router.surprisal import Surprisals
 from forethought.router.turns import Serving, Turns
 from forethought.router.upstream import Upstream, UpstreamReply
+from forethought.router.upstream.scoring import scorer_of
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +109,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
         )
         embedder = await asyncio.to_thread(_embedder)
         extractor = FeatureExtractor(embedder)
-        experience = Experience(extractor)
-        loading = asyncio.create_task(
-            experience.load(partial(read_past, store), time.time(), executor)
-        )
-        stack.push_async_callback(_cancelled, loading)  # requests do not wait for it
+        experience = _experience(stack, extractor, store, executor)
         decider = Decider(
             extractor=extractor,
             bundle=None,
@@ -190,9 +188,10 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
                 )
             else:
                 log.warning("no price of %s is known: sleep only on request", serving.model)
+        surprisals = _surprisals(stack, settings, upstream, serving, writer, experience)
         gateway = Gateway(
             upstream=upstream,
-            turns=Turns(decider=decider, contexts=contexts, serving=serving),
+            turns=Turns(decider=decider, contexts=contexts, serving=serving, surprisals=surprisals),
             contexts=contexts,
             writer=writer,
             prices=prices,
@@ -201,6 +200,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             after_reply=None if background is None else while_affordable(background, budget),
             budget=budget,
             experience=experience,
+            surprisals=surprisals,
         )
         yield Services(
             settings=settings,
@@ -221,6 +221,36 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             sleeper=sleeper,
             budget=budget,
         )
+
+
+def _experience(
+    stack: AsyncExitStack, extractor: FeatureExtractor, store: Store, executor: ThreadPoolExecutor
+) -> Experience:
+    experience = Experience(extractor)
+    reading = experience.load(partial(read_past, store), time.time(), executor)
+    loading = asyncio.create_task(reading)  # requests do not wait for it
+    stack.push_async_callback(_cancelled, loading)
+    return experience
+
+
+def _surprisals(
+    stack: AsyncExitStack,
+    settings: Settings,
+    upstream: Upstream,
+    serving: Serving,
+    writer: LogWriter,
+    experience: Experience,
+) -> Surprisals | None:
+    if settings.surprisal == "off":
+        return None
+    scorer = None if serving.model is None else scorer_of(upstream, serving.model)
+    if scorer is None:
+        log.warning("queries are not scored: this upstream cannot, or has no --model")
+        return None
+    ahead = settings.surprisal == "ahead"
+    found = Surprisals(scorer=scorer, ahead=ahead, writer=writer, experience=experience)
+    stack.push_async_callback(found.stop)
+    return found
 
 
 def _sleeper(

@@ -37,6 +37,7 @@ from forethought.router.replies import (
 from forethought.router.sse import ChunkReader, Reader
 from forethought.router.strategies.base import Plan
 from forethought.router.strategies.vote import unstreamed
+from forethought.router.surprisal import Surprisals
 from forethought.router.turns import Serving, Turn, Turns
 from forethought.router.upstream.base import Upstream, UpstreamReply, UpstreamStream
 
@@ -79,6 +80,7 @@ class Gateway:
         after_reply: Called with the context after each answer; plans sleep, off the path.
         budget: What may be spent; None where that is no matter.
         experience: Is told of every query that was answered.
+        surprisals: Keeps how surprising they were; None where nobody asks.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Gateway:
         after_reply: Callable[[Known | None], None] | None = None,
         budget: Budget | None = None,
         experience: Experience | None = None,
+        surprisals: Surprisals | None = None,
     ) -> None:
         self._upstream = upstream
         self._turns = turns
@@ -105,6 +108,7 @@ class Gateway:
         self._after_reply = after_reply
         self._budget = budget
         self._experience = experience
+        self._surprisals = surprisals
 
     async def decide(self, request: ChatRequest) -> Turn:
         """Choose how to answer; the decision is on its way to the disk when this returns.
@@ -348,6 +352,8 @@ class Gateway:
             self._count_query(turn, outcome)
         turn.logged = await self._store(turn, outcome)
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
+        if outcome.status == "ok" and self._surprisals is not None and turn.logged:
+            self._surprisals.answered(turn.decision, turn.context_text)
         if outcome.status == "ok" and self._after_reply is not None:
             self._after_reply(turn.known)
 

@@ -8,10 +8,10 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from forethought.models.history import ALL_CONTEXTS, CONTEXTS
-from forethought.router.experience import COUNTED, Asked, Event, Judged, Past
+from forethought.router.experience import COUNTED, Asked, Event, Judged, Past, Scored
 from forethought.router.log import rows
 from forethought.router.log.store import Store
-from forethought.router.log.tables import contexts, decisions, feedback, outcomes
+from forethought.router.log.tables import contexts, decisions, feedback, outcomes, surprisals
 from forethought.router.records import Context
 
 LATEST: Final = 100_000
@@ -90,6 +90,16 @@ def _events(connection: Connection, ids: Sequence[str], until: float) -> Iterato
             quality=one.quality, before=before.get(one.decision_id),
         )  # fmt: skip
         before[one.decision_id] = one.quality
+
+    scores = (
+        select(decisions.c.context_id, surprisals.c.scored_at, surprisals.c.nats_per_token)
+        .join(decisions, decisions.c.id == surprisals.c.decision_id)
+        .where(decisions.c.context_id.in_(ids), surprisals.c.scored_at < until)
+    )
+    for of in connection.execute(scores):
+        yield Scored(
+            at=of.scored_at, context_id=of.context_id, nats_per_token=of.nats_per_token
+        )  # fmt: skip
 
 
 def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:

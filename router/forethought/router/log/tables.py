@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 """The migration that these tables correspond to."""
 
 VERSION_TABLE = "forethought_schema"
@@ -148,4 +148,13 @@ feedback = Table(
     Column("source", String, nullable=False),
     Column("comment", Text),
     CheckConstraint("quality >= 0 AND quality <= 1", name="quality"),
+)
+
+surprisals = Table(
+    "surprisals",
+    metadata,
+    Column("decision_id", ForeignKey("decisions.id", ondelete="CASCADE"), primary_key=True),
+    Column("scored_at", Double, nullable=False),
+    Column("nats_per_token", Double, nullable=False),
+    Column("model", String, nullable=False),
 )
