@@ -361,10 +361,14 @@ def main() -> None:
     parser.add_argument("--recorded", type=Path, default=RECORDED)
     parser.add_argument("--model", default="qwen2.5-coder-1.5b")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--past", choices=("alone", "together"), default="alone", help="see bench.past"
+    )
     args = parser.parse_args()
 
     recording = read_recordings(args.recorded)[args.model]
-    dataset, rows = read_training(args.recorded, DATASETS, model=args.model)
+    dataset, _ = read_training(args.recorded, DATASETS, model=args.model)
+    _, rows = read_training(args.recorded, DATASETS, model=args.model, past=args.past)
     contexts = golds(DATASETS)
     texts = {name: context_messages(row)[0]["content"] for name, (row, _) in contexts.items()}
     queries = {name: q["query"] for _, own in contexts.values() for name, q in own.items()}

@@ -4,7 +4,8 @@ The shipped policy on recorded contexts of every data set, with the notes that w
 query new. A decision is what ``POST /v1/chat/completions`` waits for before the upstream is asked:
 features (the query is embedded), predictions for all strategies, utilities, propensities, a draw
 and the record of it. Beside it: the same without a policy, which falls back to ``direct``. What
-explains a decision is not part of it: that is computed when somebody asks, and timed apart.
+explains a decision is not part of it: that is computed when somebody asks, and timed apart. What is
+remembered of the tenant's past is as much as there can be.
 
 Needs: bench/recorded/*.parquet (ship with the repository).
 Takes: half a minute.
@@ -17,6 +18,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -29,10 +31,12 @@ from bench.recordings import Recording, read_recordings
 from forethought.models.bundle import PolicyBundle, pretrained_dir
 from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor, matrix
+from forethought.models.history import CONTEXTS
 from forethought.router.allocation import Preferences, with_propensities
 from forethought.router.candidates import predict_candidates
 from forethought.router.context import context_hash, split
 from forethought.router.decision import Decider
+from forethought.router.experience import Asked, Experience, Judged
 from forethought.router.explanation import explain
 from forethought.router.past_policies import FoundPolicy
 from forethought.router.pricing import Prices, PriceTable
@@ -71,6 +75,30 @@ def situations(recording: Recording) -> list[Situation]:
     return found
 
 
+def remembered(extractor: FeatureExtractor, over: Sequence[Situation]) -> Experience:
+    """A past of as many contexts and queries as are kept of one tenant, the recorded ones last."""
+    experience, rng = Experience(extractor), np.random.default_rng(0)
+    for i in range(CONTEXTS):
+        drawn = rng.normal(size=len(extractor.query_embedding("")))
+        context = replace(next(s.context for s in over if s.context), id=f"old_{i}", text=str(i))
+        vector = (drawn / np.linalg.norm(drawn)).astype(np.float32)
+        experience.precedents(context, vector, context.tenant)
+        asked = Asked(at=float(i), context_id=context.id, query="", created_at=float(i))
+        experience.asked(asked, context)
+    for at, situation in enumerate(list(over) * 4):
+        if situation.context is not None:
+            asked = Asked(
+                at=float(at), context_id=situation.context.id, created_at=float(at),
+                query=situation.request.split.query,
+            )  # fmt: skip
+            experience.asked(asked, situation.context)
+            experience.heard(
+                Judged(at=float(at), context_id=asked.context_id, strategy="learned:low",
+                       quality=float(at % 2), before=None)
+            )  # fmt: skip
+    return experience
+
+
 def timed(
     call: Callable[[Situation], object], over: Sequence[Situation], rounds: int
 ) -> list[float]:
@@ -104,14 +132,16 @@ def main() -> None:
     bundle = PolicyBundle.load(pretrained_dir())
     prices, preferences = PriceTable({"m": PRICES}), Preferences()
     extractor = FeatureExtractor(WordLlamaEmbedder().load())
+    experience = remembered(extractor, over)
+    vectors = {id(s): extractor.context(s.request.split.context_text).embedding for s in over}
 
     def decider(policy: PolicyBundle | None) -> Decider:
         return Decider(
             extractor=extractor, bundle=policy, prices=prices, preferences=preferences,
-            rng=random.Random(0),
+            rng=random.Random(0), experience=experience,
         )  # fmt: skip
 
-    features = SituationFeatures(extractor)
+    features = SituationFeatures(extractor, experience)
     row = {id(s): features.of(s) for s in over}
     nothing: dict[str, str | None] = dict.fromkeys(STRATEGIES)
 
@@ -124,6 +154,9 @@ def main() -> None:
     parts: dict[str, Callable[[Situation], object]] = {
         "decision": decider(bundle).decide,
         "  features": features.of,
+        "    of which the tenant's past": lambda s: experience.precedents(
+            s.context, vectors[id(s)], s.tenant
+        ),
         "  predictions, all strategies": predict,
         "    of which the three outcome models": lambda s: bundle.outcome.predict(
             matrix([row[id(s)]] * len(names), names)
@@ -149,6 +182,8 @@ def main() -> None:
     figures = {
         f"p{p}_ms": round(float(np.percentile(found["decision"], p)), 4) for p in (50, 90, 99)
     }
+    past = found["    of which the tenant's past"]
+    figures["past_p50_ms"] = round(float(np.median(past)), 4)
     figures["explain_p50_ms"] = round(float(np.median(explaining)), 2)
     targets = {"p99_ms": TARGET_P99_MS}
     print(json.dumps({"bench": "decision", "figures": figures, "targets": targets}))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,9 +29,11 @@ from forethought.router.budget import Budget
 from forethought.router.decision import Decider
 from forethought.router.dialects.thinking import least_thinking
 from forethought.router.errors import ConfigError
+from forethought.router.experience import Experience
 from forethought.router.gateway import Gateway
 from forethought.router.known import KnownContexts
 from forethought.router.log import LogReader, LogWriter, Store
+from forethought.router.log.past import read_past
 from forethought.router.past_policies import PastPolicies
 from forethought.router.pricing import PriceTable
 from forethought.router.records import LearnedContext
@@ -40,8 +43,10 @@ from forethought.router.shadow import Shadow
 from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sleep.planner import SleepPlanner
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
+from forethought.router.surprisal import Surprisals
 from forethought.router.turns import Turns
 from forethought.router.upstream import Upstream, UpstreamReply
+from forethought.router.upstream.scoring import scorer_of
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +70,7 @@ class Services:
     upstream: Upstream
     serving: Serving
     decider: Decider
+    experience: Experience
     policy: PolicyWatcher
     past_policies: PastPolicies
     gateway: Gateway
@@ -104,12 +110,15 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             {name: one.base_url for name, one in settings.upstreams.items()},
         )
         embedder = await asyncio.to_thread(_embedder)
+        extractor = FeatureExtractor(embedder)
+        experience = _experience(stack, extractor, store, executor)
         decider = Decider(
-            extractor=FeatureExtractor(embedder),
+            extractor=extractor,
             bundle=None,
             prices=prices,
             preferences=settings.preferences,
             rng=random.Random(settings.seed),
+            experience=experience,
         )
         registry = Registry(settings.data_dir)
         shadow = Shadow(
@@ -180,9 +189,10 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
                 )
             else:
                 log.warning("no price of %s is known: sleep only on request", serving.model)
+        surprisals = _surprisals(stack, settings, upstream, serving, writer, experience)
         gateway = Gateway(
             upstream=upstream,
-            turns=Turns(decider=decider, contexts=contexts, serving=serving),
+            turns=Turns(decider=decider, contexts=contexts, serving=serving, surprisals=surprisals),
             contexts=contexts,
             writer=writer,
             prices=prices,
@@ -190,6 +200,8 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             observer=metrics,
             after_reply=None if background is None else while_affordable(background, budget),
             budget=budget,
+            experience=experience,
+            surprisals=surprisals,
         )
         yield Services(
             settings=settings,
@@ -202,6 +214,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             upstream=upstream,
             serving=serving,
             decider=decider,
+            experience=experience,
             policy=policy,
             past_policies=PastPolicies(registry),
             gateway=gateway,
@@ -209,6 +222,36 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             sleeper=sleeper,
             budget=budget,
         )
+
+
+def _experience(
+    stack: AsyncExitStack, extractor: FeatureExtractor, store: Store, executor: ThreadPoolExecutor
+) -> Experience:
+    experience = Experience(extractor)
+    reading = experience.load(partial(read_past, store), time.time(), executor)
+    loading = asyncio.create_task(reading)  # requests do not wait for it
+    stack.push_async_callback(_cancelled, loading)
+    return experience
+
+
+def _surprisals(
+    stack: AsyncExitStack,
+    settings: Settings,
+    upstream: Upstream,
+    serving: Serving,
+    writer: LogWriter,
+    experience: Experience,
+) -> Surprisals | None:
+    if settings.surprisal == "off":
+        return None
+    scorer = None if serving.model is None else scorer_of(upstream, serving.model)
+    if scorer is None:
+        log.warning("queries are not scored: this upstream cannot, or has no --model")
+        return None
+    ahead = settings.surprisal == "ahead"
+    found = Surprisals(scorer=scorer, ahead=ahead, writer=writer, experience=experience)
+    stack.push_async_callback(found.stop)
+    return found
 
 
 def _sleeper(

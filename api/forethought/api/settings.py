@@ -164,6 +164,10 @@ class Settings(BaseSettings):
     seed: int | None = None
     """Seeds exploration, for reproducible runs."""
 
+    surprisal: Literal["off", "after", "ahead"] = "off"
+    """Whether a language model is asked how unlikely each query is: one more call, which reads the
+    context. After the reply, for what is known of the context; ahead, for the decision itself."""
+
     recall: bool = False
     """Whether a note's answer may be the reply, without asking the model."""
 

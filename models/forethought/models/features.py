@@ -31,10 +31,12 @@ from forethought.models.feature_table import (
     FEATURE_VERSION,
     FEATURES,
     HISTORY_FEATURES,
+    LEARNABLE_VERSIONS,
     QUERY_FEATURES,
     STRATEGY_FEATURES,
     Feature,
 )
+from forethought.models.history import NO_PRECEDENTS, Precedents
 
 __all__ = [
     "ARTEFACT_FEATURES",
@@ -46,6 +48,7 @@ __all__ = [
     "FEATURE_VERSION",
     "HISTORY_FEATURES",
     "KNOWN_STRATEGIES",
+    "LEARNABLE_VERSIONS",
     "MISSING",
     "QUERY_FEATURES",
     "STRATEGY_FEATURES",
@@ -80,20 +83,27 @@ class ArtefactFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryFacts:
-    """The queries on this context *before* this one (``seconds_since_last`` NaN if none)."""
+    """What came *before* this query: on this context (``seconds_since_last`` NaN if nothing), and
+    what is remembered of that and of the tenant's other contexts.
+    """
 
     n_queries: int = 0
     age_s: float = 0.0
     seconds_since_last: float = MISSING
+    precedents: Precedents = NO_PRECEDENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFacts:
-    """What the client asked for beside the text."""
+    """What is known of the request beside the text.
+
+    ``surprisal`` is that of the query, in nats a token, where it was asked for in advance.
+    """
 
     max_tokens: int | None = None
     n_messages: int = 1
     stream: bool = False
+    surprisal: float = MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +205,7 @@ class FeatureExtractor:
         n_words, n_lines = len(words), sum(1 for line in text.splitlines() if line.strip())
         n_sentences = len([part for part in _SENTENCE_END.split(text) if part.strip()])
         n_number_words = sum(1 for word in lower if word in _NUMBER_WORDS)
-        embedding = self._embedder.embed([_shortened(text)])[0]
+        embedding = self.context_embedding(text)
         values = {
             "ctx_chars": len(text),
             "ctx_words": n_words,
@@ -222,6 +232,14 @@ class FeatureExtractor:
             for anchor, similarity in zip(ANCHORS, similarities, strict=True)
         )
         return ContextVector(features=_clipped(values), embedding=embedding, words=content)
+
+    def context_embedding(self, text: str) -> NDArray[np.float32]:
+        """The embedding of a context alone, (dim,)."""
+        return self._embedded(_shortened(text))
+
+    def query_embedding(self, text: str) -> NDArray[np.float32]:
+        """The embedding of a query, (dim,)."""
+        return self._embedded(text)
 
     def artefact(self, facts: ArtefactFacts) -> ArtefactVector:
         """Embed the anticipated questions of a learned context. Cache it."""
@@ -263,6 +281,8 @@ class FeatureExtractor:
             _question_kind(query): 1.0,
             "q_context_cosine": MISSING,
             "q_context_overlap": MISSING,
+            "q_past_similarity": history.precedents.similarity(embedding),
+            "q_surprisal": request.surprisal,
             "req_max_tokens": MISSING if request.max_tokens is None else request.max_tokens,
             "req_messages": request.n_messages,
             "req_stream": request.stream,
@@ -274,6 +294,7 @@ class FeatureExtractor:
             "hist_queries": history.n_queries,
             "hist_age_s": history.age_s,
             "hist_since_last_s": history.seconds_since_last,
+            **history.precedents.values,
         }
         return {
             **(_NO_CONTEXT if context is None else context.features),
@@ -281,6 +302,10 @@ class FeatureExtractor:
             **(_NO_ARTEFACT if artefact is None else _artefact_features(artefact, embedding)),
             **_clipped(history_values),
         }
+
+    def _embedded(self, text: str) -> NDArray[np.float32]:
+        embedding: NDArray[np.float32] = self._embedder.embed([text])[0]
+        return embedding
 
     def _anchor_embeddings(self) -> Embeddings:
         # Two threads may both compute it: the result is the same.

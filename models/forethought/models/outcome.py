@@ -24,16 +24,19 @@ from forethought.models import boosting
 from forethought.models.booster import Booster
 from forethought.models.calibration import IDENTITY, Calibration, Floats, fit_calibration, sigmoid
 from forethought.models.features import FEATURE_NAMES, matrix
+from forethought.models.history import REALISED
 from forethought.models.kinds import KindModel, KindRows
 
 Head = Literal["quality", "tokens", "latency_ms"]
 HEADS: Final[tuple[Head, ...]] = ("quality", "tokens", "latency_ms")
 
 INCREASING: Final[Mapping[Head, frozenset[str]]] = {
-    # Notes that agree, that passed a check, and that foresaw this question can only help.
+    # Notes that agree, that passed a check, and that foresaw this question can only help; what was
+    # right here, or on what is like it, speaks for the next answer.
     "quality": frozenset(
         {"art_confidence", "art_verified", "art_similarity_max", "art_similarity_top3"}
-    ),
+    )
+    | REALISED,
     # A higher limit never makes an answer shorter.
     "tokens": frozenset({"req_max_tokens"}),
     # More to read or to write takes longer.

@@ -21,6 +21,7 @@ from forethought.models.booster import Booster
 from forethought.models.calibration import Calibration, Floats, Interval, fit_calibration
 from forethought.models.concentration import bounds, fit_concentration
 from forethought.models.features import CONTEXT_FEATURES, HISTORY_FEATURES, MISSING
+from forethought.models.history import REALISED
 
 STRATEGY: Final = "learned:low"
 """The strategy whose logged outcomes are the labels."""
@@ -47,6 +48,7 @@ class OwnProblem:
             self.groups,
             objective="cross_entropy",
             feature_names=PREDICTABILITY_NAMES,
+            increasing=REALISED,
             seed=seed,
             init=self.init,
             params=params,

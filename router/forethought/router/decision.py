@@ -19,6 +19,7 @@ from forethought.models.features import (
 )
 from forethought.router.allocation import Preferences, with_propensities
 from forethought.router.candidates import predict_candidates
+from forethought.router.experience import Experience
 from forethought.router.pricing import PriceTable
 from forethought.router.records import (
     Candidate,
@@ -62,10 +63,11 @@ class Decider:
         prices: PriceTable,
         preferences: Preferences,
         rng: random.Random | None = None,
+        experience: Experience | None = None,
     ) -> None:
         self.bundle = bundle
         self.preferences = preferences
-        self._features = SituationFeatures(extractor)
+        self._features = SituationFeatures(extractor, experience)
         self._prices = prices
         self._rng = rng or random.Random()
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from forethought.router.budget import Budget, dearest_usd, most_calls
 from forethought.router.calls import Calls, with_usage
 from forethought.router.errors import StoreError, UpstreamError
+from forethought.router.experience import Asked, Experience
 from forethought.router.fallbacks import fails
 from forethought.router.incoming import ChatRequest
 from forethought.router.known import Known, KnownContexts
@@ -37,6 +38,7 @@ from forethought.router.serving import Serving
 from forethought.router.sse import ChunkReader, Reader
 from forethought.router.strategies.base import Plan
 from forethought.router.strategies.vote import unstreamed
+from forethought.router.surprisal import Surprisals
 from forethought.router.turns import Turn, Turns
 from forethought.router.upstream.base import Upstream, UpstreamReply, UpstreamStream
 from forethought.router.upstream.several import upstream_for
@@ -79,6 +81,8 @@ class Gateway:
         observer: Is told of decisions, outcomes and failures.
         after_reply: Called with the context after each answer; plans sleep, off the path.
         budget: What may be spent; None where that is no matter.
+        experience: Is told of every query that was answered.
+        surprisals: Keeps how surprising they were; None where nobody asks.
     """
 
     def __init__(
@@ -93,6 +97,8 @@ class Gateway:
         observer: Observer,
         after_reply: Callable[[Known | None], None] | None = None,
         budget: Budget | None = None,
+        experience: Experience | None = None,
+        surprisals: Surprisals | None = None,
     ) -> None:
         self._upstream = upstream
         self._turns = turns
@@ -103,6 +109,8 @@ class Gateway:
         self._observer = observer
         self._after_reply = after_reply
         self._budget = budget
+        self._experience = experience
+        self._surprisals = surprisals
 
     async def decide(self, request: ChatRequest) -> Turn:
         """Choose how to answer; the decision is on its way to the disk when this returns.
@@ -352,9 +360,11 @@ class Gateway:
             outcome = _with_failures(turn, outcome)
         self._settle(outcome)
         if outcome.status == "ok":
-            self._count_query(turn)
+            self._count_query(turn, outcome)
         turn.logged = await self._store(turn, outcome)
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
+        if outcome.status == "ok" and self._surprisals is not None and turn.logged:
+            self._surprisals.answered(turn.decision, turn.context_text)
         if outcome.status == "ok" and self._after_reply is not None:
             self._after_reply(turn.known)
 
@@ -366,7 +376,7 @@ class Gateway:
         if turn.failed:
             outcome = _with_failures(turn, outcome)
         self._settle(outcome)
-        self._count_query(turn)
+        self._count_query(turn, outcome)
         self._writer.post(*((outcome,) if turn.logged else (turn.decision, outcome)))
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
 
@@ -396,7 +406,7 @@ class Gateway:
         if self._budget is not None:
             self._budget.settle(outcome)
 
-    def _count_query(self, turn: Turn) -> None:
+    def _count_query(self, turn: Turn, outcome: Outcome) -> None:
         known = turn.known
         if known is None:
             return
@@ -406,6 +416,14 @@ class Gateway:
             self._writer.post(known.context)
         self._writer.context_touched(known.context.id, turn.decision.created_at)
         self._contexts.touched(known, turn.decision.created_at)
+        if self._experience is not None:
+            asked = Asked(
+                at=outcome.finished_at,
+                context_id=known.context.id,
+                query=turn.decision.query,
+                created_at=turn.decision.created_at,
+            )
+            self._experience.asked(asked, known.context)
 
     async def _store(self, turn: Turn, outcome: Outcome) -> bool:
         """Whether the outcome is durable, and the decision with it."""

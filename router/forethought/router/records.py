@@ -241,6 +241,16 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySurprisal:
+    """How unlikely ``model`` found a decision's query after its context."""
+
+    decision_id: str
+    scored_at: float
+    nats_per_token: float
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedDecision:
     """A decision joined with its outcome and its latest feedback, as read from the log."""
 

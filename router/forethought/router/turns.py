@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from forethought.router.serving import Serving, served_model, upstream_name
 from forethought.router.situation import Situation
 from forethought.router.strategies import BY_NAME, Prepared, Request
 from forethought.router.strategies.base import Plan
+from forethought.router.surprisal import Surprisals
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +96,18 @@ class Turn:
 class Turns:
     """Makes turns of requests: finds the context, decides, prepares. Writes nothing."""
 
-    def __init__(self, *, decider: Decider, contexts: KnownContexts, serving: Serving) -> None:
+    def __init__(
+        self,
+        *,
+        decider: Decider,
+        contexts: KnownContexts,
+        serving: Serving,
+        surprisals: Surprisals | None = None,
+    ) -> None:
         self._decider = decider
         self._contexts = contexts
         self._serving = serving
+        self._surprisals = surprisals
         self._sightings = Sightings()
 
     async def make(self, request: ChatRequest, *, dry: bool = False) -> Turn:
@@ -126,6 +136,9 @@ class Turns:
             native_effort=self._serving.takes_effort(body["model"]),
             may_recall=self._serving.recall,
         )
+        surprisal = math.nan
+        if self._surprisals is not None and not dry:
+            surprisal = await self._surprisals.ahead(found.context_text, found.query)
         situation = Situation(
             tenant=request.tenant,
             model=body["model"],
@@ -134,6 +147,7 @@ class Turns:
             now=time.time(),
             forced=_admissible(request.strategy, asked),
             provider_url=self._serving.provider_url,
+            surprisal=surprisal,
         )
         decision, prepared = self._decide(situation)
         asks = request.streams and prepared.plan is None

@@ -10,6 +10,7 @@ from typing import Any
 
 from forethought.models.bundle import PolicyBundle
 from forethought.models.demand import DemandModel
+from forethought.models.features import FEATURE_VERSION
 from forethought.router.allocation import Preferences
 from forethought.router.candidates import target_probabilities
 from forethought.router.errors import ConfigError
@@ -174,6 +175,11 @@ def _fitted(
             f"The {dataset.source} has no decision to learn from{_left_out(dataset)}.",
             param=dataset.source,
             remedy="Serve some traffic first, and give feedback on it.",
+        )
+    if earlier := dataset.n_by_earlier_version:
+        notes.append(
+            f"{earlier:,} answers were logged with features of an earlier version: those that "
+            f"came with version {FEATURE_VERSION} are missing in them"
         )
     initial = None if dataset.recorded else starting_point(registry, champion, dataset, notes)
     say(f"fitting on {len(dataset.train)} answers")

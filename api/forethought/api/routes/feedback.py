@@ -14,6 +14,7 @@ from forethought.api.bodies import read_model
 from forethought.api.replies import feedback_json
 from forethought.api.requests import WithServices, WithTenant
 from forethought.router.errors import NotFound
+from forethought.router.experience import Judged
 from forethought.router.records import Feedback
 
 router = APIRouter(prefix="/v1", tags=["feedback"])
@@ -45,5 +46,15 @@ async def create(request: Request, services: WithServices, tenant: WithTenant) -
         source=judged.source,
         comment=judged.comment,
     )
+    if found.decision.context_id is not None:
+        services.experience.heard(
+            Judged(
+                at=feedback.created_at,
+                context_id=found.decision.context_id,
+                strategy=found.decision.strategy,
+                quality=feedback.quality,
+                before=found.quality,
+            )
+        )
     await services.writer.write(feedback)
     return feedback_json(feedback)

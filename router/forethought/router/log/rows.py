@@ -23,10 +23,11 @@ from forethought.router.records import (
     LearnedContext,
     Note,
     Outcome,
+    QuerySurprisal,
     Usage,
 )
 
-Record = Context | LearnedContext | Decision | Outcome | Feedback
+Record = Context | LearnedContext | Decision | Outcome | Feedback | QuerySurprisal
 Row = tuple[Any, ...]
 ColumnValues = Mapping[Any, Any]
 """A row as read, by column name: a dict or SQLAlchemy's ``RowMapping``."""
@@ -148,12 +149,22 @@ def _feedback(record: Feedback) -> Row:
     )
 
 
+def _surprisal(record: QuerySurprisal) -> Row:
+    return (
+        _text(record.decision_id),
+        record.scored_at,
+        record.nats_per_token,
+        _text(record.model),
+    )
+
+
 _ENCODERS: Mapping[type, tuple[str, Callable[[Any], Row]]] = {
     Context: (tables.contexts.name, _context),
     LearnedContext: (tables.learned_contexts.name, _learned_context),
     Decision: (tables.decisions.name, _decision),
     Outcome: (tables.outcomes.name, _outcome),
     Feedback: (tables.feedback.name, _feedback),
+    QuerySurprisal: (tables.surprisals.name, _surprisal),
 }
 
 

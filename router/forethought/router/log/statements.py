@@ -33,6 +33,7 @@ WRITE_ORDER = (
     tables.decisions.name,
     tables.outcomes.name,
     tables.feedback.name,
+    tables.surprisals.name,
     TOUCH,
 )
 """Within a transaction: what is referred to comes first."""

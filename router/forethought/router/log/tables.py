@@ -167,3 +167,12 @@ feedback = Table(
     Column("comment", Text),
     CheckConstraint("quality >= 0 AND quality <= 1", name="quality"),
 )
+
+surprisals = Table(
+    "surprisals",
+    metadata,
+    Column("decision_id", ForeignKey("decisions.id", ondelete="CASCADE"), primary_key=True),
+    Column("scored_at", Double, nullable=False),
+    Column("nats_per_token", Double, nullable=False),
+    Column("model", String, nullable=False),
+)
