@@ -3,11 +3,12 @@
 The shipped policy on recorded contexts of every data set, with the notes that were recorded, each
 query new. A decision is what ``POST /v1/chat/completions`` waits for before the upstream is asked:
 features (the query is embedded), predictions for all strategies, utilities, propensities, a draw
-and the record of it. Beside it: the same without a policy, which falls back to ``direct``. What
-explains a decision is not part of it: that is computed when somebody asks, and timed apart.
+and the record of it. Its parts are timed within it (``bench.decision_parts``). Beside it: some of
+them alone, and the same without a policy, which falls back to ``direct``. What explains a decision
+is not part of it: that is computed when somebody asks, and timed apart.
 
 Needs: bench/recorded/*.parquet (ship with the repository).
-Takes: half a minute.
+Takes: a minute.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Final
 
 import numpy as np
 
+from bench.decision_parts import parts_ms, rows_of
 from bench.layout import table
 from bench.publish import DATASETS, RECORDED, golds
 from bench.recorder import context_messages, learned_of
@@ -111,6 +113,7 @@ def main() -> None:
             rng=random.Random(0),
         )  # fmt: skip
 
+    within = parts_ms(decider(bundle), over, args.rounds)
     features = SituationFeatures(extractor)
     row = {id(s): features.of(s) for s in over}
     nothing: dict[str, str | None] = dict.fromkeys(STRATEGIES)
@@ -125,7 +128,10 @@ def main() -> None:
         "decision": decider(bundle).decide,
         "  features": features.of,
         "  predictions, all strategies": predict,
-        "    of which the three outcome models": lambda s: bundle.outcome.predict(
+        "    of which the three outcome models": lambda s: bundle.outcome.predict_for(
+            row[id(s)], names
+        ),
+        "    the same by LightGBM": lambda s: bundle.outcome.predict(
             matrix([row[id(s)]] * len(names), names)
         ),
         "  predictability": lambda s: bundle.predictability.predict([row[id(s)]]),
@@ -139,6 +145,8 @@ def main() -> None:
         for name, took in found.items()
     ]
     print(table(["", "p50", "p90", "p99"], shown))
+    print("Within a decision, each part without those it calls:")
+    print(table(["", "p50", "p99"], rows_of(within)))
     policy = FoundPolicy(version=bundle.version, bundle=bundle)
     asked = [decider(bundle).decide(situation) for situation in over[:: max(1, len(over) // 100)]]
     explaining = np.array([_explaining_ms(decision, policy) for decision in asked])
