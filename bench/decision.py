@@ -3,12 +3,13 @@
 The shipped policy on recorded contexts of every data set, with the notes that were recorded, each
 query new. A decision is what ``POST /v1/chat/completions`` waits for before the upstream is asked:
 features (the query is embedded), predictions for all strategies, utilities, propensities, a draw
-and the record of it. Beside it: the same without a policy, which falls back to ``direct``. What
-explains a decision is not part of it: that is computed when somebody asks, and timed apart. What is
-remembered of the tenant's past is as much as there can be.
+and the record of it. Its parts are timed within it (``bench.decision_parts``). Beside it: some of
+them alone, and the same without a policy, which falls back to ``direct``. What explains a decision
+is not part of it: that is computed when somebody asks, and timed apart. What is remembered of the
+tenant's past is as much as there can be.
 
 Needs: bench/recorded/*.parquet (ship with the repository).
-Takes: half a minute.
+Takes: a minute.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Final
 
 import numpy as np
 
+from bench.decision_parts import parts_ms, rows_of
 from bench.layout import table
 from bench.publish import DATASETS, RECORDED, golds
 from bench.recorder import context_messages, learned_of
@@ -141,6 +143,7 @@ def main() -> None:
             rng=random.Random(0), experience=experience,
         )  # fmt: skip
 
+    within = parts_ms(decider(bundle), over, args.rounds)
     features = SituationFeatures(extractor, experience)
     row = {id(s): features.of(s) for s in over}
     nothing: dict[str, str | None] = dict.fromkeys(STRATEGIES)
@@ -158,7 +161,10 @@ def main() -> None:
             s.context, vectors[id(s)], s.tenant
         ),
         "  predictions, all strategies": predict,
-        "    of which the three outcome models": lambda s: bundle.outcome.predict(
+        "    of which the three outcome models": lambda s: bundle.outcome.predict_for(
+            row[id(s)], names
+        ),
+        "    the same by LightGBM": lambda s: bundle.outcome.predict(
             matrix([row[id(s)]] * len(names), names)
         ),
         "  predictability": lambda s: bundle.predictability.predict([row[id(s)]]),
@@ -172,6 +178,8 @@ def main() -> None:
         for name, took in found.items()
     ]
     print(table(["", "p50", "p90", "p99"], shown))
+    print("Within a decision, each part without those it calls:")
+    print(table(["", "p50", "p99"], rows_of(within)))
     policy = FoundPolicy(version=bundle.version, bundle=bundle)
     asked = [decider(bundle).decide(situation) for situation in over[:: max(1, len(over) // 100)]]
     explaining = np.array([_explaining_ms(decision, policy) for decision in asked])

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from forethought.api.metrics import Metrics
 from forethought.models.bundle import PolicyBundle, pretrained_dir
 from forethought.models.errors import ForethoughtError
-from forethought.models.features import DECISION_FEATURES, matrix
+from forethought.models.features import DECISION_FEATURES
 from forethought.router.decision import Decider
 from forethought.router.registry import Registry
 from forethought.router.shadow import Shadow
@@ -175,7 +175,7 @@ def _loaded(registry: Registry, version: str | None) -> PolicyBundle:
     """Read and verify a policy, and predict with it once."""
     bundle = PolicyBundle.load(pretrained_dir()) if version is None else registry.load(version)
     row = {feature.name: 0.0 for feature in DECISION_FEATURES}
-    bundle.outcome.predict(matrix([row] * len(STRATEGIES), list(STRATEGIES)))
+    bundle.outcome.predict_for(row, list(STRATEGIES))
     bundle.predictability.predict([row])
     bundle.demand.expected_more(1)
     return bundle

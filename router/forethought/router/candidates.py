@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from forethought.models.features import matrix
 from forethought.router.allocation import Preferences, utility, with_propensities
 from forethought.router.pricing import Prices, cost
 from forethought.router.records import Candidate, LoggedDecision, Usage
@@ -29,7 +28,7 @@ def predict_candidates(
     Raises ValueError where a prediction is not finite.
     """
     names = [n for n, why in excluded.items() if why is None]
-    predicted = bundle.outcome.predict(matrix([features] * len(names), names))
+    predicted = bundle.outcome.predict_for(features, names)
     found: dict[str, Candidate] = {}
     for name, quality, quality_low, tokens, latency_ms in zip(
         names,
