@@ -132,17 +132,24 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts == [0, 5, 5, 5]
 
 
-def test_a_restart_comes_to_the_same_offsets_in_whatever_order_it_reads() -> None:
+def test_a_restart_comes_to_the_same_offsets_also_of_what_was_judged_meanwhile() -> None:
     answers = [graded(n, float(n % 3 > 0), strategy=NAMES[n % 3]) for n in range(30)]
-    running, again = begun(), begun()
-    for answer in answers:
-        running.judged("v1", answer)
-    again.judged("v1", answers[-1])  # judged while the log was being read
-    again.resume("v1", answers)
-    running.resume("v1", [])  # the strength of both is that of all answers
-    assert again.of("v1", "acme", "m") == running.of("v1", "acme", "m")
-    again.resume("v0", [graded(99, 0.0)])  # read for a policy that serves no more
-    assert again.of("v1", "acme", "m") == running.of("v1", "acme", "m")
+
+    def past(version: str, judged: list[GradedAnswer]) -> Blending:
+        return Blending.of_past(version, judged, concentration=10.0)
+
+    whole, again = past("v1", answers), begun()
+    again.judged("v1", answers[-1])  # the log is being read
+    again.adopt(past("v1", answers[:-1]))
+    ours, theirs = (one.of("v1", "acme", "m") for one in (again, whole))
+    assert ours is not None
+    assert theirs is not None
+    for name, offset in ours.items():
+        assert offset.mean == pytest.approx(theirs[name].mean, abs=0.02)
+        assert offset.n == theirs[name].n
+    again.adopt(past("v0", [graded(99, 0.0)]))  # read for a policy that serves no more
+    assert again.of("v1", "acme", "m") == ours
+    assert past("v1", []).of("v1", "acme", "m") == begun().of("v1", "acme", "m")
 
 
 @settings(deadline=None)

@@ -161,20 +161,30 @@ class PolicyWatcher:
     def _serve(self, bundle: PolicyBundle, source: Source) -> None:
         blending = self._decider.blending
         if blending is not None:
-            blending.begin(bundle.version, concentration=bundle.predictability.concentration)
-            self._reading = asyncio.create_task(self._resume(blending, bundle.version))
+            concentration = bundle.predictability.concentration
+            blending.begin(bundle.version, concentration=concentration)
+            if self._reading is not None:
+                self._reading.cancel()
+            self._reading = asyncio.create_task(
+                self._resume(blending, bundle.version, concentration)
+            )
         self._decider.bundle = bundle
         self.serving = Serving(bundle.version, source)
         self._metrics.policy_serves(bundle.version, source)
         log.info("policy %s (%s) serves", bundle.version, source)
 
-    async def _resume(self, blending: Blending, version: str) -> None:
+    async def _resume(self, blending: Blending, version: str, concentration: float) -> None:
         """Blend with what the log has of this policy's answers. Never raises."""
-        if self._reader is None:
+        reader = self._reader
+        if reader is None:
             return
+
+        def read() -> Blending:
+            past = reader.graded_answers(version, limit=MOST_GRADED)
+            return Blending.of_past(version, past, concentration=concentration)
+
         try:
-            past = await asyncio.to_thread(self._reader.graded_answers, version, limit=MOST_GRADED)
-            blending.resume(version, past)
+            blending.adopt(await asyncio.to_thread(read))
         except Exception as error:  # noqa: BLE001 - the policy serves without it
             log.warning("graded answers of the past cannot be read: %s", error)
 

@@ -142,19 +142,36 @@ class Blending:
         self.strength = self._expected
         self._unknown = self._of_nobody()
 
-    def resume(self, version: str, past: Iterable[GradedAnswer]) -> None:
-        """Take up what the log has of ``version``, in the order it was judged."""
-        if version != self._version:
-            return
-        since, self._tenants = self._tenants, OrderedDict()
+    @classmethod
+    def of_past(
+        cls,
+        version: str,
+        past: Iterable[GradedAnswer],
+        *,
+        concentration: float,
+        strength: Strength = STRENGTH,
+    ) -> Blending:
+        """What the log has of ``version``, in the order it was judged; to be adopted by another."""
+        found = cls(strength)
+        found.begin(version, concentration=concentration)
         for graded in past:
-            self._keep(graded)
+            found._keep(graded)
+        found._estimate()
+        for tenant in found._tenants.values():
+            tenant.offsets = found._solved(tenant)
+        return found
+
+    def adopt(self, past: Blending) -> None:
+        """Take up what was judged before ``begin``, unless another policy serves by now."""
+        if past._version != self._version:
+            return
+        since, self._tenants = self._tenants, past._tenants
+        self.strength, self._unknown = past.strength, past._unknown
+        self._n_judged, self._estimate_at = past._n_judged, past._estimate_at
         for key, later in since.items():
             tenant = self._tenants.setdefault(key, _Tenant())
             for decision_id, answer in later.answers.items():
                 self._add(tenant, decision_id, answer)
-        self._estimate()
-        for tenant in self._tenants.values():
             tenant.offsets = self._solved(tenant)
 
     def of(self, version: str, tenant: str, model: str) -> Offsets | None:
@@ -323,33 +340,28 @@ def fit_strength(
     With S the scores and D the diagonal of their informations, ``S ~ N(0, D + D V D)`` for the
     prior's covariance V (to the first order in the offsets).
     """
-    pairs = list(scores)
-    best, most = expected or STRENGTH, -math.inf
-    shared_grid: tuple[float, ...] = _GRID
-    own_grid: tuple[float, ...] = _GRID
-    for shared_sd in shared_grid:
-        for own_sd in own_grid:
-            found = Strength(shared_sd, own_sd)
-            total = math.fsum(_log_marginal(s, i, found.covariance) for s, i in pairs)
-            if expected is not None:
-                away = (
-                    math.log(shared_sd / expected.shared_sd),
-                    math.log(own_sd / expected.own_sd),
-                )
-                total -= 0.5 * sum((one / _DRAWN) ** 2 for one in away)
-            if total > most:
-                best, most = found, total
-    return best
+    grid = [Strength(shared_sd, own_sd) for shared_sd in _GRID for own_sd in _GRID]
+    covariances = np.array([one.covariance for one in grid])
+    total = np.zeros(len(grid))
+    for slope, information in scores:
+        total += _log_marginals(slope, information, covariances)
+    if expected is not None:
+        total -= [
+            0.5 * (math.log(one.shared_sd / expected.shared_sd) / _DRAWN) ** 2
+            + 0.5 * (math.log(one.own_sd / expected.own_sd) / _DRAWN) ** 2
+            for one in grid
+        ]
+    return grid[int(np.argmax(total))]
 
 
-def _log_marginal(slope: Floats, information: Floats, covariance: Floats) -> float:
-    known = information > 1e-9
+def _log_marginals(slope: Floats, information: Floats, covariances: Floats) -> Floats:
+    """Of one tenant's scores, (k,), under each of g covariances, (g, k, k): shape (g,)."""
+    known = np.flatnonzero(information > 1e-9)
     d, s = information[known], slope[known]
-    if not len(d):
-        return 0.0
-    spread = np.diag(d) + d[:, None] * covariance[np.ix_(known, known)] * d
+    spread = np.diag(d) + d[:, None] * covariances[:, known[:, None], known] * d
     _, log_determinant = np.linalg.slogdet(spread)
-    return -0.5 * float(log_determinant + s @ np.linalg.solve(spread, s))
+    solved = np.linalg.solve(spread, np.broadcast_to(s[:, None], (len(spread), len(s), 1)))
+    return np.asarray(-0.5 * (log_determinant + (solved[..., 0] * s).sum(axis=1)))
 
 
 def _sigmoid(x: float) -> float:
