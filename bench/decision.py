@@ -17,6 +17,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +31,14 @@ from forethought.models.bundle import PolicyBundle, pretrained_dir
 from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor, matrix
 from forethought.router.allocation import Preferences, with_propensities
+from forethought.router.blending import Blending
 from forethought.router.candidates import predict_candidates
 from forethought.router.context import context_hash, split
 from forethought.router.decision import Decider
 from forethought.router.explanation import explain
 from forethought.router.past_policies import FoundPolicy
 from forethought.router.pricing import Prices, PriceTable
-from forethought.router.records import Context, Decision
+from forethought.router.records import Candidate, Context, Decision, GradedAnswer
 from forethought.router.situation import Situation, SituationFeatures, expected_inputs
 from forethought.router.strategies import STRATEGIES, Request
 
@@ -105,10 +107,26 @@ def main() -> None:
     prices, preferences = PriceTable({"m": PRICES}), Preferences()
     extractor = FeatureExtractor(WordLlamaEmbedder().load())
 
-    def decider(policy: PolicyBundle | None) -> Decider:
+    # The bound would leave Thompson sampling and softmax less to share.
+    thompson = Preferences(exploration_kind="thompson", quality_margin=1.0)
+    softmax = replace(thompson, exploration_kind="softmax")
+
+    def decider(policy: PolicyBundle | None, wanted: Preferences = preferences) -> Decider:
         return Decider(
-            extractor=extractor, bundle=policy, prices=prices, preferences=preferences,
+            extractor=extractor, bundle=policy, prices=prices, preferences=wanted,
             rng=random.Random(0),
+        )  # fmt: skip
+
+    blended = decider(bundle)
+    blended.blending = Blending()
+    blended.blending.begin(bundle.version, concentration=bundle.predictability.concentration)
+    for n in range(20):
+        blended.blending.judged(
+            bundle.version,
+            GradedAnswer(
+                decision_id=str(n), tenant="bench", model="m", context_id=None,
+                candidate=Candidate(strategy="direct", quality=0.5), quality=1.0,
+            ),
         )  # fmt: skip
 
     features = SituationFeatures(extractor)
@@ -130,6 +148,10 @@ def main() -> None:
         ),
         "  predictability": lambda s: bundle.predictability.predict([row[id(s)]]),
         "  propensities": lambda s: with_propensities(candidates[id(s)], preferences),  # type: ignore[arg-type]
+        "decision by Thompson sampling": decider(bundle, thompson).decide,
+        "  its propensities": lambda s: with_propensities(candidates[id(s)], thompson),  # type: ignore[arg-type]
+        "decision by softmax": decider(bundle, softmax).decide,
+        "decision, blended with a tenant's answers": blended.decide,
         "decision without a policy": decider(None).decide,
     }
     found = {name: np.array(timed(call, over, args.rounds)) for name, call in parts.items()}
@@ -148,6 +170,14 @@ def main() -> None:
     )
     figures = {
         f"p{p}_ms": round(float(np.percentile(found["decision"], p)), 4) for p in (50, 90, 99)
+    }
+    figures |= {
+        f"{short}_p99_ms": round(float(np.percentile(found[name], 99)), 4)
+        for short, name in {
+            "thompson": "decision by Thompson sampling",
+            "softmax": "decision by softmax",
+            "blended": "decision, blended with a tenant's answers",
+        }.items()
     }
     figures["explain_p50_ms"] = round(float(np.median(explaining)), 2)
     targets = {"p99_ms": TARGET_P99_MS}

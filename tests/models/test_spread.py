@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forethought.models.calibration import Floats
 from forethought.models.features import KNOWN_STRATEGIES, matrix
 from forethought.models.outcome import OutcomeModel
 from forethought.models.spread import LEVELS, MIN_CONTEXTS, Spread
@@ -23,11 +24,10 @@ def fresh() -> Decisions:
 def test_quantiles_cover_what_they_say_on_new_contexts(seed: int, rows: int) -> None:
     rng = np.random.default_rng(seed)
 
-    def drawn(n_contexts: int) -> tuple[np.ndarray, list[int]]:
-        own = rng.standard_t(4, n_contexts)
-        return np.repeat(own, rows) + rng.exponential(size=n_contexts * rows), list(
-            np.repeat(np.arange(n_contexts), rows)
-        )
+    def drawn(n_contexts: int) -> tuple[Floats, list[int]]:
+        groups = [context for context in range(n_contexts) for _ in range(rows)]
+        own = rng.standard_t(4, n_contexts)[groups]
+        return np.asarray(own + rng.exponential(size=len(groups))), groups
 
     residual, groups = drawn(1000)
     which = np.zeros(len(residual), np.intp)

@@ -71,8 +71,8 @@ class Strength:
 
 
 STRENGTH: Final = Strength(0.4, 0.4)
-"""Of three recorded data sets, each predicted by what was fitted on the two others; printed by
-``python -m bench.blending``."""
+"""The likeliest for the three recorded data sets, each once predicted by what was fitted on the two
+others and once by what was fitted on all three; printed by ``python -m bench.blending``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
