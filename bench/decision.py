@@ -35,6 +35,7 @@ from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor, matrix
 from forethought.models.history import CONTEXTS
 from forethought.router.allocation import Preferences, with_propensities
+from forethought.router.blending import Blending
 from forethought.router.candidates import predict_candidates
 from forethought.router.context import context_hash, split
 from forethought.router.decision import Decider
@@ -42,7 +43,7 @@ from forethought.router.experience import Asked, Experience, Judged
 from forethought.router.explanation import explain
 from forethought.router.past_policies import FoundPolicy
 from forethought.router.pricing import Prices, PriceTable
-from forethought.router.records import Context, Decision
+from forethought.router.records import Candidate, Context, Decision, GradedAnswer
 from forethought.router.situation import Situation, SituationFeatures, expected_inputs
 from forethought.router.strategies import STRATEGIES, Request
 
@@ -137,10 +138,26 @@ def main() -> None:
     experience = remembered(extractor, over)
     vectors = {id(s): extractor.context(s.request.split.context_text).embedding for s in over}
 
-    def decider(policy: PolicyBundle | None) -> Decider:
+    # The bound would leave Thompson sampling and softmax less to share.
+    thompson = Preferences(exploration_kind="thompson", quality_margin=1.0)
+    softmax = replace(thompson, exploration_kind="softmax")
+
+    def decider(policy: PolicyBundle | None, wanted: Preferences = preferences) -> Decider:
         return Decider(
-            extractor=extractor, bundle=policy, prices=prices, preferences=preferences,
+            extractor=extractor, bundle=policy, prices=prices, preferences=wanted,
             rng=random.Random(0), experience=experience,
+        )  # fmt: skip
+
+    blended = decider(bundle)
+    blended.blending = Blending()
+    blended.blending.begin(bundle.version, concentration=bundle.predictability.concentration)
+    for n in range(20):
+        blended.blending.judged(
+            bundle.version,
+            GradedAnswer(
+                decision_id=str(n), tenant="bench", model="m", context_id=None,
+                candidate=Candidate(strategy="direct", quality=0.5), quality=1.0,
+            ),
         )  # fmt: skip
 
     within = parts_ms(decider(bundle), over, args.rounds)
@@ -169,6 +186,10 @@ def main() -> None:
         ),
         "  predictability": lambda s: bundle.predictability.predict([row[id(s)]]),
         "  propensities": lambda s: with_propensities(candidates[id(s)], preferences),  # type: ignore[arg-type]
+        "decision by Thompson sampling": decider(bundle, thompson).decide,
+        "  its propensities": lambda s: with_propensities(candidates[id(s)], thompson),  # type: ignore[arg-type]
+        "decision by softmax": decider(bundle, softmax).decide,
+        "decision, blended with a tenant's answers": blended.decide,
         "decision without a policy": decider(None).decide,
     }
     found = {name: np.array(timed(call, over, args.rounds)) for name, call in parts.items()}
@@ -192,6 +213,14 @@ def main() -> None:
     }
     past = found["    of which the tenant's past"]
     figures["past_p50_ms"] = round(float(np.median(past)), 4)
+    figures |= {
+        f"{short}_p99_ms": round(float(np.percentile(found[name], 99)), 4)
+        for short, name in {
+            "thompson": "decision by Thompson sampling",
+            "softmax": "decision by softmax",
+            "blended": "decision, blended with a tenant's answers",
+        }.items()
+    }
     figures["explain_p50_ms"] = round(float(np.median(explaining)), 2)
     targets = {"p99_ms": TARGET_P99_MS}
     print(json.dumps({"bench": "decision", "figures": figures, "targets": targets}))

@@ -25,6 +25,7 @@ from forethought.api.upstreams import upstream_of
 from forethought.models.embedding import Embedder, HashEmbedder, WordLlamaEmbedder
 from forethought.models.errors import ForethoughtError
 from forethought.models.features import FeatureExtractor
+from forethought.router.blending import Blending
 from forethought.router.budget import Budget
 from forethought.router.decision import Decider
 from forethought.router.dialects.thinking import least_thinking
@@ -119,6 +120,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             preferences=settings.preferences,
             rng=random.Random(settings.seed),
             experience=experience,
+            blending=Blending() if settings.blending else None,
         )
         registry = Registry(settings.data_dir)
         shadow = Shadow(
@@ -137,6 +139,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             metrics=metrics,
             poll_s=settings.policy_poll_s,
             shadow=shadow,
+            reader=reader,
         )
         # A policy was fitted on word vectors: on other features it would only guess.
         if isinstance(embedder, WordLlamaEmbedder):

@@ -44,6 +44,7 @@ from forethought.api.upstream_settings import (
 from forethought.router.allocation import Preferences
 from forethought.router.budget import RESERVE_TOKENS
 from forethought.router.errors import ConfigError
+from forethought.router.exploration import ExplorationKind
 from forethought.router.incoming import AUTO
 from forethought.router.log.store import database_url
 from forethought.router.model_names import placed
@@ -159,7 +160,15 @@ class Settings(BaseSettings):
     quality_margin: float | None = Field(default=None, ge=0, le=1)
     """None: that of ``Preferences`` where a value is given; no bound under a budget, which the
     cheaper strategies have to be able to hold."""
+    max_latency_ms: PositiveFloat | None = None
+    """A strategy is a candidate if nine answers in ten are expected within it."""
     exploration: float = Field(default=0.05, ge=0, le=1)
+    exploration_kind: ExplorationKind = "epsilon"
+    """How the rest of the probability is shared: all to the best, softmax, or Thompson sampling."""
+    exploration_temperature_usd: PositiveFloat = 0.0001
+    """Of softmax: what is so much worse in utility is chosen e times less often."""
+    blending: bool = True
+    """Whether a tenant's own graded answers move what the policy predicts for it."""
     trust: float = Field(default=0.5, gt=0, le=1)
     seed: int | None = None
     """Seeds exploration, for reproducible runs."""
@@ -360,9 +369,12 @@ class Settings(BaseSettings):
 
     @property
     def preferences(self) -> Preferences:
-        common = {
+        common: dict[str, Any] = {
             "latency_usd_per_s": self.latency_usd_per_s,
             "exploration": self.exploration,
+            "exploration_kind": self.exploration_kind,
+            "temperature_usd": self.exploration_temperature_usd,
+            "max_latency_ms": self.max_latency_ms,
             "trust": self.trust,
         }
         if self.quality_floor is not None:

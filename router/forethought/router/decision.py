@@ -17,7 +17,8 @@ from forethought.models.features import (
     FEATURE_VERSION,
     FeatureExtractor,
 )
-from forethought.router.allocation import Preferences, with_propensities
+from forethought.router.allocation import Preferences, preferred, with_propensities
+from forethought.router.blending import Blending
 from forethought.router.candidates import predict_candidates
 from forethought.router.experience import Experience
 from forethought.router.pricing import PriceTable
@@ -53,7 +54,10 @@ class _Predicted:
 
 
 class Decider:
-    """Chooses strategies by a policy. ``bundle`` may be replaced between two decisions."""
+    """Chooses strategies by a policy. ``bundle`` may be replaced between two decisions.
+
+    ``blending`` moves its predictions by what tenants' own answers say; None: nothing does.
+    """
 
     def __init__(
         self,
@@ -64,8 +68,10 @@ class Decider:
         preferences: Preferences,
         rng: random.Random | None = None,
         experience: Experience | None = None,
+        blending: Blending | None = None,
     ) -> None:
         self.bundle = bundle
+        self.blending = blending
         self.preferences = preferences
         self._features = SituationFeatures(extractor, experience)
         self._prices = prices
@@ -103,13 +109,14 @@ class Decider:
         try:
             foreseen = self._predict(bundle, situation, features, excluded, preferences)
             candidates = with_propensities(foreseen.candidates, preferences)
+            own = preferred(candidates, preferences)
         except Exception:
             log.exception("prediction failed; falling back to direct")
             return self._fallback(
                 situation, features, "the prediction failed", version=bundle.version
             )
         chosen = self._rng.choices(candidates, [c.propensity for c in candidates])[0]
-        greedy = max(candidates, key=lambda c: c.propensity)
+        greedy = next(c for c in candidates if c.strategy == own)
         return self._record(
             situation,
             chosen=chosen,
@@ -212,7 +219,11 @@ class Decider:
                 log.exception("prediction failed; %s is served all the same", name)
         known = {} if foreseen is None else {c.strategy: c for c in foreseen.candidates}
         candidates = {
-            n: replace(known.get(n, Candidate(strategy=n)), propensity=0.0, excluded=why)
+            n: replace(
+                found := known.get(n, Candidate(strategy=n)),
+                propensity=0.0,
+                excluded=why or found.excluded,
+            )
             for n, why in excluded.items()
         }
         chosen = candidates.get(name, Candidate(strategy=name))
@@ -242,8 +253,11 @@ class Decider:
         """Predict what can be predicted: strategies that only a client asks for cannot."""
         prices = self._prices.lookup(situation.model, situation.provider_url)
         predictable = {n: why for n, why in excluded.items() if n in STRATEGIES}
+        offsets = None
+        if self.blending is not None:
+            offsets = self.blending.of(bundle.version, situation.tenant, situation.model)
         candidates = predict_candidates(
-            bundle, features, predictable, expected_inputs(situation), prices, preferences
+            bundle, features, predictable, expected_inputs(situation), prices, preferences, offsets
         )
         found = bundle.predictability.predict([features])
         context = situation.context

@@ -130,20 +130,34 @@ class Candidate:
     """One strategy as seen at decision time: what was predicted, and its propensity.
 
     ``excluded`` is None for an admissible strategy, else the reason in plain words; an
-    excluded strategy has propensity 0. ``quality_low`` is the lower end of the 90% interval of
-    ``quality``. ``utility`` is None also for a predicted strategy that only the client could ask
-    for.
+    excluded strategy has propensity 0. ``quality_low`` and ``quality_high`` are the 90% interval of
+    ``quality``; ``output_tokens_p90`` and ``latency_ms_p90`` are what nine answers in ten stay
+    below. ``utility`` is None also for a predicted strategy that only the client could ask for, and
+    for one that the latency limit excludes.
+
+    ``offset`` is what the tenant's own graded answers added to the policy's quality, in log-odds,
+    and ``offset_sd`` how sure of it one is (``blending``): quality and its interval have both in
+    them. ``graded`` such answers of this strategy were right with a share of ``graded_right``
+    where the policy had predicted ``graded_predicted``.
     """
 
     strategy: str
     quality: float | None = None
     quality_low: float | None = None
+    quality_high: float | None = None
     output_tokens: float | None = None
+    output_tokens_p90: float | None = None
     cost_usd: float | None = None
     latency_ms: float | None = None
+    latency_ms_p90: float | None = None
     utility: float | None = None
     propensity: float = 0.0
     excluded: str | None = None
+    offset: float | None = None
+    offset_sd: float | None = None
+    graded: int | None = None
+    graded_right: float | None = None
+    graded_predicted: float | None = None
 
     def with_propensity(self, propensity: float) -> Candidate:
         """The same candidate with this propensity.
@@ -186,7 +200,7 @@ class Decision:
     expected_queries: float | None
     reason: str
     changes: tuple[str, ...] = ()
-    preferences: dict[str, float] | None = None
+    preferences: dict[str, Any] | None = None
     predictability_low: float | None = None
     predictability_high: float | None = None
 
@@ -248,6 +262,21 @@ class QuerySurprisal:
     scored_at: float
     nats_per_token: float
     model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradedAnswer:
+    """An answer that was judged, beside what its policy had predicted of it.
+
+    ``candidate`` is the decision's candidate of the strategy that answered.
+    """
+
+    decision_id: str
+    tenant: str
+    model: str
+    context_id: str | None
+    candidate: Candidate
+    quality: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -204,3 +204,24 @@ def test_what_was_spent_is_read_with_its_times(writer: LogWriter, reader: LogRea
         (103.0, None, None),
     ]
     assert reader.sleep_spending(100.0) == [(110.0, 0.5)]
+
+
+def test_graded_answers_are_the_latest_of_one_policy_in_the_order_of_judgement(
+    writer: LogWriter, reader: LogReader
+) -> None:
+    writer.write_sync(*(make_decision(n) for n in range(5)), make_decision(9, policy_version="x"))
+    writer.write_sync(*(make_outcome(n, model=None) for n in (0, 1, 2, 9)))
+    writer.write_sync(make_outcome(3, model=None, status="cancelled"), make_outcome(4))
+    for n, (decision, quality) in enumerate(
+        [(0, 0.0), (1, 1.0), (2, 0.5), (0, 0.75), (3, 1.0), (4, 1.0), (9, 1.0)]
+    ):
+        writer.write_sync(make_feedback(n, decision_id=f"dec_{decision}", quality=quality))
+    found = reader.graded_answers("a1b2", limit=10)
+    # Neither one that was cut off nor one of a fallback says anything of the prediction.
+    assert [(one.decision_id, one.quality) for one in found] == [
+        ("dec_1", 1.0), ("dec_2", 0.5), ("dec_0", 0.75),
+    ]  # fmt: skip
+    assert found[0].candidate == make_decision().candidates[0]
+    assert (found[0].tenant, found[0].model, found[0].context_id) == (TENANT, "small", "ctx_0")
+    assert [one.decision_id for one in reader.graded_answers("a1b2", limit=1)] == ["dec_0"]
+    assert reader.graded_answers("none", limit=10) == []

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from forethought.api.bodies import read_model
 from forethought.api.replies import feedback_json
 from forethought.api.requests import WithServices, WithTenant
+from forethought.router.blending import graded_answer
 from forethought.router.errors import NotFound
 from forethought.router.experience import Judged
 from forethought.router.records import Feedback
@@ -57,4 +58,7 @@ async def create(request: Request, services: WithServices, tenant: WithTenant) -
             )
         )
     await services.writer.write(feedback)
+    blending, graded = services.decider.blending, graded_answer(found, judged.quality)
+    if blending is not None and graded is not None:
+        blending.judged(found.decision.policy_version, graded)
     return feedback_json(feedback)

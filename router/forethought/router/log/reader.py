@@ -36,7 +36,15 @@ from forethought.router.log.tables import (
     learned_contexts,
     outcomes,
 )
-from forethought.router.records import Context, Feedback, LearnedContext, LoggedDecision, Usage
+from forethought.router.records import (
+    Candidate,
+    Context,
+    Feedback,
+    GradedAnswer,
+    LearnedContext,
+    LoggedDecision,
+    Usage,
+)
 
 _PAGE = 1_000
 """Decisions read at a time, 2-4 kB each. A snapshot held open for a whole training run
@@ -152,6 +160,47 @@ class LogReader:
                 decisions.c.created_at > last.created_at,
                 and_(decisions.c.created_at == last.created_at, decisions.c.id > last.id),
             )
+
+    def graded_answers(self, policy_version: str, *, limit: int) -> list[GradedAnswer]:
+        """The ``limit`` latest judged answers that a policy chose, in the order of judgement.
+
+        Those that are whole, and of the model decided on; of several judgements the last counts.
+        """
+        query = (
+            select(
+                decisions.c.id,
+                decisions.c.tenant,
+                decisions.c.model,
+                decisions.c.context_id,
+                decisions.c.strategy,
+                decisions.c.candidates,
+                feedback.c.quality,
+            )
+            .join_from(feedback, decisions)
+            .join(outcomes, outcomes.c.decision_id == decisions.c.id)
+            .where(
+                decisions.c.policy_version == policy_version,
+                outcomes.c.status == "ok",
+                outcomes.c.model.is_(None),
+            )
+            .order_by(feedback.c.created_at.desc(), feedback.c.id.desc())
+            .limit(limit)
+        )
+        with self._store.reading() as connection:
+            found = connection.execute(query).all()
+        latest: dict[str, GradedAnswer] = {}
+        for row in found:
+            own = next((c for c in row.candidates if c["strategy"] == row.strategy), None)
+            if own is not None and row.id not in latest:
+                latest[row.id] = GradedAnswer(
+                    decision_id=row.id,
+                    tenant=row.tenant,
+                    model=row.model,
+                    context_id=row.context_id,
+                    candidate=Candidate(**own),
+                    quality=row.quality,
+                )
+        return list(reversed(latest.values()))
 
     def spending(self, since: float) -> list[tuple[float, float | None, float | None]]:
         """When each query since ``since`` was asked, when it was answered, what it cost (USD)."""
