@@ -388,6 +388,7 @@ def main() -> None:
     args = parser.parse_args()
 
     material = read_material(args.recorded, DATASETS, args.model)
+    known = read_material(args.recorded, DATASETS, args.model, past="together")
     names = list(dict.fromkeys(material.names.tolist()))
     parts, everywhere = cross_fitted(material, args.seed), np.ones(len(material.names), dtype=bool)
     print(f"{args.model}: each context is judged by what was fitted on other contexts")
@@ -407,7 +408,10 @@ def main() -> None:
         found = find(material, [part], own)
         print(f"\n{name}, fitted on the other data sets only{show(found)}")
         spearman[f"spearman_{name}_unseen"] = found.after["outcome model"].spearman.value
-    known = read_material(args.recorded, DATASETS, args.model, past="together")
+        remembered = find(known, [part], own)
+        print(f"\nthe same, the other contexts being the same tenant's{show(remembered)}")
+        after = remembered.after["outcome model"]
+        spearman[f"spearman_{name}_unseen_with_history"] = after.spearman.value
     history = find(known, parts, everywhere)
     print(f"\nall data sets, the other contexts being the same tenant's{show(history)}")
     surprising = with_surprisal(args, everywhere)

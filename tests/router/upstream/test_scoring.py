@@ -4,15 +4,24 @@ import asyncio
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forethought.router import catalogue
 from forethought.router.errors import UpstreamError
 from forethought.router.upstream.anthropic import AnthropicUpstream
 from forethought.router.upstream.base import UpstreamReply
+from forethought.router.upstream.llamacpp import EmbeddedUpstream
 from forethought.router.upstream.openai import OpenAIUpstream
-from forethought.router.upstream.scoring import CannotScore, EchoScorer, Surprisal, scorer_of
+from forethought.router.upstream.scoring import (
+    CannotScore,
+    EchoScorer,
+    LlamaCppScorer,
+    Surprisal,
+    scorer_of,
+)
 from tests.fake_upstream import FakeUpstreamServer
 
 
@@ -74,3 +83,24 @@ def test_an_upstream_that_is_busy_may_be_asked_again(status: int) -> None:
 
 def test_anthropic_is_not_asked() -> None:
     assert scorer_of(AnthropicUpstream("http://127.0.0.1:9", "key"), "claude") is None
+
+
+@pytest.mark.model
+async def test_the_embedded_model_finds_a_query_likelier_after_its_own_context(
+    tmp_path: Path,
+) -> None:
+    weights = catalogue.fetch("smollm2-135m")
+    upstream = EmbeddedUpstream(
+        weights, alias="m", n_ctx=1024, parallel=1, threads=1, log_path=tmp_path / "child.log"
+    )
+    await upstream.start()
+    try:
+        scorer = scorer_of(upstream, "m")
+        assert isinstance(scorer, LlamaCppScorer)
+        query = "How many geese did Ann sell at the market?"
+        own = await scorer.score("Ann keeps 12 geese. She sells 3 geese at the market.", query)
+        other = await scorer.score("Revenue fell in 2019. Net income was £24.9m.", query)
+    finally:
+        await upstream.aclose()
+    assert own.n_tokens == other.n_tokens > 5
+    assert 0 < own.nats_per_token < other.nats_per_token - 0.5
