@@ -66,7 +66,7 @@ def fitted(*, categories: list[int] | None = None, **params: Any) -> Booster:
     inputs = rng.normal(size=(400, len(FEATURE_NAMES)))
     inputs[rng.random(inputs.shape) < 0.2] = np.nan
     inputs[:, 0] = rng.integers(0, 4, 400)
-    target = np.nan_to_num(inputs).sum(axis=1)
+    target = np.nan_to_num(inputs).sum(axis=1) + 9.0 * (inputs[:, 0] == 2)
     data = lgb.Dataset(
         inputs, target, feature_name=list(FEATURE_NAMES), categorical_feature=categories or "auto"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -152,6 +153,24 @@ def test_a_sleep_whose_context_is_deleted_meanwhile_stays_paid(
         ((_, spent),) = sleeping.reader.sleep_spending(0.0)
         assert spent > 0
         assert sleeping.reader.latest_learned("ctx_0") is None
+
+
+def test_the_jobs_of_a_deleted_context_go_with_their_text(
+    folder: Path, fake: FakeUpstreamServer
+) -> None:
+    def rows() -> int:
+        with sqlite3.connect(folder / "sleep.sqlite") as connection:
+            found = sum("sleep:ctx_0:" in line for line in connection.iterdump())
+        connection.close()
+        return found
+
+    with running_sleeper(folder, fake.base_url) as sleeping:
+        sleeping.enqueue(0)
+        assert sleeping.wait_until_ended(0) == "done"
+        assert rows() > LEVEL.drafts
+        sleeping.reader.delete_context("ctx_0", "acme")
+        sleeping.sleeper.forget("ctx_0")
+        assert (sleeping.status(0), rows()) == ("none", 0)
 
 
 def test_a_sleep_at_another_level_has_a_version_of_its_own(

@@ -145,6 +145,8 @@ async def delete(context_id: str, services: WithServices, tenant: WithTenant) ->
         raise _not_found(context_id)
     services.contexts.forget(context_id)
     services.experience.forget(context_id)
+    if services.sleeper is not None:
+        await services.blocking(partial(services.sleeper.forget, context_id))
     return {"id": context_id, "object": "context.deleted", "deleted": True}
 
 

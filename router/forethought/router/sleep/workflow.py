@@ -203,6 +203,15 @@ class Sleeper:
         attempts = _attempts(f"sleep:{context_id}")
         return STATUS.get(attempts[-1].status, "running") if attempts else "none"
 
+    def forget(self, context_id: str) -> None:
+        """Delete the jobs of a context that was deleted: their input and results hold its text.
+
+        One that is under way ends first, and stays.
+        """
+        ended = [a for a in _attempts(f"sleep:{context_id}") if not _is_under_way(a)]
+        if ended:
+            DBOS.delete_workflows([attempt.workflow_id for attempt in ended])
+
     def _as_function(self) -> Workflow:
         # DBOS sets attributes on what it registers, which a bound method does not allow.
         # A workflow that an earlier version queued has no tier.
