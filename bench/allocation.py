@@ -6,7 +6,8 @@ is drawn along its whole frontier, by the value of a right answer; mixtures are 
 Costs count what is read (the notes each time) and each query's share of the sleep, with N queries
 a context; a token at test time costs t times one at sleep time, as in the paper's section 5.3
 (arXiv 2504.13171). What hindsight gains is in part luck, which nobody can foresee: the last
-table says how much it would gain among answers of one and the same strategy.
+table says how much it would gain among answers of one and the same strategy, and how much who
+sees the answers of all strategies.
 
 Needs: bench/recorded/*.parquet (ship with the repository).
 Takes: three minutes.
@@ -42,13 +43,22 @@ from bench.policies import (
 from bench.predictor import NEIGHBOURS
 from bench.publish import DATASETS, RECORDED, golds
 from bench.recorder import context_messages
-from bench.recordings import HELD_OUT, SCOPES, Floats, Ints, Recording, read_recordings
+from bench.recordings import (
+    HELD_OUT,
+    SCOPES,
+    Floats,
+    Ints,
+    Panel,
+    Recording,
+    read_recordings,
+)
 from bench.resampling import Estimate, draws, estimate, means
 from bench.training_rows import read_training
 from forethought.models.boosting import grouped_folds
 from forethought.models.bundle import PolicyBundle
 from forethought.models.embedding import WordLlamaEmbedder
 from forethought.router.sleep.writer import is_quantitative
+from forethought.router.voting import final_answer, leader
 from forethought.training.dataset import Dataset
 from forethought.training.fit import fit_bundle
 
@@ -300,14 +310,20 @@ def fold_bundles(dataset: Dataset, folds: Mapping[str, int], seed: int) -> list[
     return found
 
 
-def luck(recording: Recording, names: Sequence[str]) -> str:
-    """What hindsight gains among equals: answers of ``direct`` to one query, greedy and sampled.
+def luck(recording: Recording, names: Sequence[str], queries: Mapping[str, str]) -> str:
+    """What hindsight gains over the best fixed strategy, in points, and what no router can have.
 
-    They differ by chance alone, as many of them as there are strategies.
+    Answers of ``direct`` to one query, greedy and sampled, as many of them as there are
+    strategies, differ by chance alone: what the best of them gains is luck. Who asks every
+    strategy and returns what most of them say has seen all that there is to see, at five times
+    the price; a router has to choose before.
     """
     lines = []
     for name in names:
         of = recording.panel(name, ARMS, HELD_OUT)
+        best_fixed = of.quality.mean(axis=0).max()
+        arms = of.quality.max(axis=1).mean() - best_fixed
+        most = _of_most(recording, of, queries).mean() - best_fixed
         sampled = [recording.samples(query)[: len(ARMS) - 1] for query in of.query_ids]
         each = np.array(
             [
@@ -316,13 +332,26 @@ def luck(recording: Recording, names: Sequence[str]) -> str:
                 if len(found) == len(ARMS) - 1
             ]
         )
-        if len(each):
-            equals = each.max(axis=1).mean() - each.mean(axis=0).max()
-            arms = of.quality.max(axis=1).mean() - of.quality.mean(axis=0).max()
-            lines.append([name, str(len(each)), f"{100 * equals:.1f}", f"{100 * arms:.1f}"])
-    head = ["points that the best of five gains", "queries", "among answers of direct",
-            "among strategies"]  # fmt: skip
+        equals = each.max(axis=1).mean() - each.mean(axis=0).max() if len(each) else None
+        lines.append([name, str(len(of)), f"{100 * arms:+.1f}", f"{100 * most:+.1f}",
+                      "-" if equals is None else f"{100 * equals:+.1f}"])  # fmt: skip
+    head = ["points over the best fixed", "queries", "best strategy in hindsight",
+            "what most strategies say", "best of five answers of direct"]  # fmt: skip
     return table(head, lines)
+
+
+def _of_most(recording: Recording, of: Panel, queries: Mapping[str, str]) -> Floats:
+    """The quality (Q,) of what most arms say; of equals, the arm that is right most often."""
+    order = np.argsort(-of.quality.mean(axis=0)).tolist()
+    chosen = []
+    for q, query_id in enumerate(of.query_ids):
+        context_id = of.context_ids[of.context[q]]
+        found = [recording.answered(query_id, context_id, of.arms[a]) for a in order]
+        votes = [
+            None if row is None else final_answer(row["answer"], queries[query_id]) for row in found
+        ]
+        chosen.append(order[leader(votes) or 0])
+    return of.quality[np.arange(len(of)), chosen]
 
 
 def main() -> None:
@@ -332,10 +361,14 @@ def main() -> None:
     parser.add_argument("--recorded", type=Path, default=RECORDED)
     parser.add_argument("--model", default="qwen2.5-coder-1.5b")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--past", choices=("alone", "together"), default="alone", help="see bench.past"
+    )
     args = parser.parse_args()
 
     recording = read_recordings(args.recorded)[args.model]
-    dataset, rows = read_training(args.recorded, DATASETS, model=args.model)
+    dataset, _ = read_training(args.recorded, DATASETS, model=args.model)
+    _, rows = read_training(args.recorded, DATASETS, model=args.model, past=args.past)
     contexts = golds(DATASETS)
     texts = {name: context_messages(row)[0]["content"] for name, (row, _) in contexts.items()}
     queries = {name: q["query"] for _, own in contexts.values() for name, q in own.items()}
@@ -362,7 +395,7 @@ def main() -> None:
                 printed[f"saving_on_direct_t{t:g}"] = found["router"].saving_on_direct.value / 100
                 printed[f"share_of_oracle_gain_t{t:g}"] = found["router"].share.value / 100
                 printed[f"points_at_equal_cost_t{t:g}"] = found["router"].gain.value
-    print(f"\nwhat is luck in hindsight\n{luck(recording, recording.datasets())}\n")
+    print(f"\nwhat is luck in hindsight\n{luck(recording, recording.datasets(), queries)}\n")
     rounded = {name: round(value, 4) for name, value in printed.items()}
     targets = {"saving_vs_best_fixed_t2": 0.3, "share_of_oracle_gain_t2": 0.6}
     print(json.dumps({"bench": "allocation", "figures": rounded, "targets": targets}))

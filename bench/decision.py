@@ -3,11 +3,13 @@
 The shipped policy on recorded contexts of every data set, with the notes that were recorded, each
 query new. A decision is what ``POST /v1/chat/completions`` waits for before the upstream is asked:
 features (the query is embedded), predictions for all strategies, utilities, propensities, a draw
-and the record of it. Beside it: the same without a policy, which falls back to ``direct``. What
-explains a decision is not part of it: that is computed when somebody asks, and timed apart.
+and the record of it. Its parts are timed within it (``bench.decision_parts``). Beside it: some of
+them alone, and the same without a policy, which falls back to ``direct``. What explains a decision
+is not part of it: that is computed when somebody asks, and timed apart. What is remembered of the
+tenant's past is as much as there can be.
 
 Needs: bench/recorded/*.parquet (ship with the repository).
-Takes: half a minute.
+Takes: a minute.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from bench.decision_parts import parts_ms, rows_of
 from bench.layout import table
 from bench.publish import DATASETS, RECORDED, golds
 from bench.recorder import context_messages, learned_of
@@ -29,14 +33,17 @@ from bench.recordings import Recording, read_recordings
 from forethought.models.bundle import PolicyBundle, pretrained_dir
 from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor, matrix
+from forethought.models.history import CONTEXTS
 from forethought.router.allocation import Preferences, with_propensities
+from forethought.router.blending import Blending
 from forethought.router.candidates import predict_candidates
 from forethought.router.context import context_hash, split
 from forethought.router.decision import Decider
+from forethought.router.experience import Asked, Experience, Judged
 from forethought.router.explanation import explain
 from forethought.router.past_policies import FoundPolicy
 from forethought.router.pricing import Prices, PriceTable
-from forethought.router.records import Context, Decision
+from forethought.router.records import Candidate, Context, Decision, GradedAnswer
 from forethought.router.situation import Situation, SituationFeatures, expected_inputs
 from forethought.router.strategies import STRATEGIES, Request
 
@@ -69,6 +76,30 @@ def situations(recording: Recording) -> list[Situation]:
                 )
             )  # fmt: skip
     return found
+
+
+def remembered(extractor: FeatureExtractor, over: Sequence[Situation]) -> Experience:
+    """A past of as many contexts and queries as are kept of one tenant, the recorded ones last."""
+    experience, rng = Experience(extractor), np.random.default_rng(0)
+    for i in range(CONTEXTS):
+        drawn = rng.normal(size=len(extractor.query_embedding("")))
+        context = replace(next(s.context for s in over if s.context), id=f"old_{i}", text=str(i))
+        vector = (drawn / np.linalg.norm(drawn)).astype(np.float32)
+        experience.precedents(context, vector, context.tenant)
+        asked = Asked(at=float(i), context_id=context.id, query="", created_at=float(i))
+        experience.asked(asked, context)
+    for at, situation in enumerate(list(over) * 4):
+        if situation.context is not None:
+            asked = Asked(
+                at=float(at), context_id=situation.context.id, created_at=float(at),
+                query=situation.request.split.query,
+            )  # fmt: skip
+            experience.asked(asked, situation.context)
+            experience.heard(
+                Judged(at=float(at), context_id=asked.context_id, strategy="learned:low",
+                       quality=float(at % 2), before=None)
+            )  # fmt: skip
+    return experience
 
 
 def timed(
@@ -104,14 +135,33 @@ def main() -> None:
     bundle = PolicyBundle.load(pretrained_dir())
     prices, preferences = PriceTable({"m": PRICES}), Preferences()
     extractor = FeatureExtractor(WordLlamaEmbedder().load())
+    experience = remembered(extractor, over)
+    vectors = {id(s): extractor.context(s.request.split.context_text).embedding for s in over}
 
-    def decider(policy: PolicyBundle | None) -> Decider:
+    # The bound would leave Thompson sampling and softmax less to share.
+    thompson = Preferences(exploration_kind="thompson", quality_margin=1.0)
+    softmax = replace(thompson, exploration_kind="softmax")
+
+    def decider(policy: PolicyBundle | None, wanted: Preferences = preferences) -> Decider:
         return Decider(
-            extractor=extractor, bundle=policy, prices=prices, preferences=preferences,
-            rng=random.Random(0),
+            extractor=extractor, bundle=policy, prices=prices, preferences=wanted,
+            rng=random.Random(0), experience=experience,
         )  # fmt: skip
 
-    features = SituationFeatures(extractor)
+    blended = decider(bundle)
+    blended.blending = Blending()
+    blended.blending.begin(bundle.version, concentration=bundle.predictability.concentration)
+    for n in range(20):
+        blended.blending.judged(
+            bundle.version,
+            GradedAnswer(
+                decision_id=str(n), tenant="bench", model="m", context_id=None,
+                candidate=Candidate(strategy="direct", quality=0.5), quality=1.0,
+            ),
+        )  # fmt: skip
+
+    within = parts_ms(decider(bundle), over, args.rounds)
+    features = SituationFeatures(extractor, experience)
     row = {id(s): features.of(s) for s in over}
     nothing: dict[str, str | None] = dict.fromkeys(STRATEGIES)
 
@@ -124,12 +174,22 @@ def main() -> None:
     parts: dict[str, Callable[[Situation], object]] = {
         "decision": decider(bundle).decide,
         "  features": features.of,
+        "    of which the tenant's past": lambda s: experience.precedents(
+            s.context, vectors[id(s)], s.tenant
+        ),
         "  predictions, all strategies": predict,
-        "    of which the three outcome models": lambda s: bundle.outcome.predict(
+        "    of which the three outcome models": lambda s: bundle.outcome.predict_for(
+            row[id(s)], names
+        ),
+        "    the same by LightGBM": lambda s: bundle.outcome.predict(
             matrix([row[id(s)]] * len(names), names)
         ),
         "  predictability": lambda s: bundle.predictability.predict([row[id(s)]]),
         "  propensities": lambda s: with_propensities(candidates[id(s)], preferences),  # type: ignore[arg-type]
+        "decision by Thompson sampling": decider(bundle, thompson).decide,
+        "  its propensities": lambda s: with_propensities(candidates[id(s)], thompson),  # type: ignore[arg-type]
+        "decision by softmax": decider(bundle, softmax).decide,
+        "decision, blended with a tenant's answers": blended.decide,
         "decision without a policy": decider(None).decide,
     }
     found = {name: np.array(timed(call, over, args.rounds)) for name, call in parts.items()}
@@ -139,6 +199,8 @@ def main() -> None:
         for name, took in found.items()
     ]
     print(table(["", "p50", "p90", "p99"], shown))
+    print("Within a decision, each part without those it calls:")
+    print(table(["", "p50", "p99"], rows_of(within)))
     policy = FoundPolicy(version=bundle.version, bundle=bundle)
     asked = [decider(bundle).decide(situation) for situation in over[:: max(1, len(over) // 100)]]
     explaining = np.array([_explaining_ms(decision, policy) for decision in asked])
@@ -148,6 +210,16 @@ def main() -> None:
     )
     figures = {
         f"p{p}_ms": round(float(np.percentile(found["decision"], p)), 4) for p in (50, 90, 99)
+    }
+    past = found["    of which the tenant's past"]
+    figures["past_p50_ms"] = round(float(np.median(past)), 4)
+    figures |= {
+        f"{short}_p99_ms": round(float(np.percentile(found[name], 99)), 4)
+        for short, name in {
+            "thompson": "decision by Thompson sampling",
+            "softmax": "decision by softmax",
+            "blended": "decision, blended with a tenant's answers",
+        }.items()
     }
     figures["explain_p50_ms"] = round(float(np.median(explaining)), 2)
     targets = {"p99_ms": TARGET_P99_MS}

@@ -143,7 +143,7 @@ class Recording:
             if seed == 0 and row["dataset"] == dataset
         }
         answered = {
-            arm: sum(self._answer(*query, arm) is not None for query in queries.items())
+            arm: sum(self.answered(*query, arm) is not None for query in queries.items())
             for arm in (LOW, HIGH, DIRECT, *learned)
             if arm in asked
         }
@@ -173,7 +173,7 @@ class Recording:
         kept: dict[str, list[Row]] = {}
         fallbacks: Counter[Arm] = Counter()
         for query_id, context_id in queries.items():
-            rows = [self._answer(query_id, context_id, arm) for arm in arms]
+            rows = [self.answered(query_id, context_id, arm) for arm in arms]
             if all(row is not None for row in rows):
                 kept[query_id] = [row for row in rows if row is not None]
                 fallbacks.update(
@@ -208,7 +208,8 @@ class Recording:
             if seed == 0 and row["dataset"] == dataset and row["split"] in allowed
         }
 
-    def _answer(self, query_id: str, context_id: str, arm: Arm) -> Row | None:
+    def answered(self, query_id: str, context_id: str, arm: Arm) -> Row | None:
+        """The greedy answer of ``arm``, or of what stands in where sleep found no notes."""
         if not arm.slept:
             return self.answers.get((query_id, arm, 0))
         sleep = self.sleeps.get((context_id, arm.level))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import re
 import struct
 from typing import Any
 
@@ -36,6 +38,8 @@ def _embeddings(body: Body) -> Body:
 
 
 def _completion(body: Body) -> Body | list[bytes]:
+    if body.get("echo"):
+        return _echo(body)
     text = f"after {body['prompt']}"
     base = {"id": "cmpl-fake", "object": "text_completion", "created": 1, "model": body["model"],
             "unknown_reply_field": body.get("unknown_field")}  # fmt: skip
@@ -50,6 +54,23 @@ def _completion(body: Body) -> Body | list[bytes]:
                                                   "total_tokens": 3}}  # fmt: skip
     events = [choice("after ", None), choice(body["prompt"], None), choice("", "stop")]
     return [*(b"data: " + json.dumps(e).encode() + b"\n\n" for e in events), b"data: [DONE]\n\n"]
+
+
+def _echo(body: Body) -> Body:
+    """The prompt with log probabilities, as vLLM gives them. A token is a word."""
+    prompt, written = body["prompt"], " and"
+    words = [(m.start(), m[0]) for m in re.finditer(r"\S+\s*", prompt)]
+    own = [-math.log(1 + len(word.strip())) for _, word in words]
+    logprobs = {
+        "tokens": [*(word for _, word in words), written],
+        "token_logprobs": [None, *own[1:], -1.0],
+        "text_offset": [*(at for at, _ in words), len(prompt)],
+        "top_logprobs": None,
+    }
+    choice = {"index": 0, "text": prompt + written, "logprobs": logprobs, "finish_reason": "length"}
+    usage = {"prompt_tokens": len(words), "completion_tokens": 1, "total_tokens": len(words) + 1}
+    return {"id": "cmpl-fake", "object": "text_completion", "created": 1, "model": body["model"],
+            "choices": [choice], "usage": usage}  # fmt: skip
 
 
 def _response(name: str, body: Body) -> Body | list[bytes]:

@@ -140,3 +140,16 @@ def test_metrics_count_what_happened(serve: Serve) -> None:
         "forethought_unpriced_total 1.0",
     ):
         assert line in text
+
+
+def test_a_conversation_that_began_with_document_and_question_keeps_its_context(
+    server: ApiServer,
+) -> None:
+    document = " ".join(some_text() for _ in range(5))
+    asked = {"role": "user", "content": f"Context: {document}\nQuestion: Why?"}
+    later = [asked, {"role": "assistant", "content": "So."}, {"role": "user", "content": "And?"}]
+    first, second = (server.chat({"messages": turns}) for turns in ([asked], later))
+    context_id = first.headers["x-forethought-context"]
+    assert second.headers["x-forethought-context"] == context_id
+    assert server.logged(second).decision.query == "And?"
+    assert server.client.contexts.retrieve(context_id).n_queries == 2

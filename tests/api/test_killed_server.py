@@ -31,7 +31,8 @@ def serving(data_dir: Path, upstream: str) -> Iterator[tuple[subprocess.Popen[st
             text=True,
         )
     try:
-        wait_for(lambda: "/v1" in said.read_text() or process.poll() is not None, every_s=0.1)
+        wait_for(lambda: "/v1" in said.read_text() or process.poll() is not None, every_s=0.1,
+                 at_most_s=90)  # fmt: skip
         assert process.poll() is None, said.read_text()
         url = next(
             w for w in said.read_text().split() if w.startswith("http") and upstream not in w

@@ -89,7 +89,8 @@ def test_what_a_decision_names_as_its_change_does_change_it(
     decider = server.services.decider
     before = decider.preferences
     for lever, (strategy, becomes) in by_preference.items():
-        decider.preferences = replace(before, **{lever: becomes})
+        change: dict[str, Any] = {lever: becomes}
+        decider.preferences = replace(before, **change)
         again = server.client.decisions.preview(messages=QUESTION["messages"], model="fake")
         assert again.strategy == strategy
 

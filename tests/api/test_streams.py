@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forethought.router.log.writer import LINGER_S
+from forethought.router.log.gathering import LINGER_S
 from forethought.router.records import LoggedDecision
 from tests.api.conftest import Serve
 from tests.api.server import KEY, ApiServer

@@ -11,8 +11,12 @@ import threading
 import lightgbm as lgb
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from forethought.models.booster import Booster
+from forethought.models.bundle import PolicyBundle, pretrained_dir
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +122,27 @@ def test_a_broken_model_prints_nothing_to_the_standard_output() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "refused\n"
+
+
+SHIPPED = PolicyBundle.load(pretrained_dir())
+HEADS: dict[str, Booster] = {
+    "predictability": SHIPPED.predictability.booster,
+    **dict(SHIPPED.outcome.boosters.items()),
+}
+PACKAGES: dict[str, lgb.Booster] = {
+    name: lgb.Booster(model_str=own.text) for name, own in HEADS.items()
+}
+# Around the thresholds, at their ends, and nowhere.
+VALUES = st.one_of(st.floats(-10, 3000), st.floats(), st.sampled_from([0.0, -0.0, 1e-36, np.nan]))
+
+
+@pytest.mark.parametrize("head", HEADS)
+@given(data=st.data())
+def test_few_rows_are_predicted_as_many_are(head: str, data: st.DataObject) -> None:
+    own, package = HEADS[head], PACKAGES[head]
+    shape = (data.draw(st.integers(1, 17)), len(own.feature_names))
+    inputs = data.draw(arrays(np.float64, shape, elements=VALUES))
+    for raw in (True, False):
+        np.testing.assert_array_equal(
+            own.predict(inputs, raw=raw), package.predict(inputs, raw_score=raw)
+        )

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from forethought.models import embedding
 from forethought.models.embedding import Embedder, HashEmbedder, WordLlamaEmbedder
@@ -83,3 +86,32 @@ def test_unreadable_weights_are_named(
     with pytest.raises(ForethoughtError, match="Reinstall") as caught:
         WordLlamaEmbedder().load()
     assert caught.value.param == str(weights)
+
+
+WORDLLAMA = WordLlamaEmbedder().load()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    found = Tokenizer.from_file(str(embedding._wordllama_folder() / embedding._TOKENIZER))
+    found.no_padding()
+    found.no_truncation()
+    return found
+
+
+# What could part words otherwise than at a space: special tokens, spaces by another name or number.
+PIECES = st.sampled_from(
+    ["How", "many", "eggs?", " ", "  ", "\u2581", "<s>", "<0x0A>", "\n", "é", "🙂"]
+)
+
+
+@given(st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=12).map("".join)))
+def test_a_text_taken_word_by_word_has_the_tokens_of_the_whole(text: str) -> None:
+    parts = WORDLLAMA._loaded()
+    assert embedding._ids(text, parts) == parts.ids(text)
+
+
+def test_no_token_reaches_over_the_space_before_a_word(tokenizer: Tokenizer) -> None:
+    words = tokenizer.get_vocab(with_added_tokens=False)
+    assert len(words) > 30_000
+    assert [word for word in words if "\u2581" in word.lstrip("\u2581")] == []

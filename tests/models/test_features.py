@@ -23,6 +23,7 @@ from forethought.models.features import (
     matrix,
     strategy_features,
 )
+from forethought.models.history import REMEMBERED
 
 MATHS = "Tom buys 3 pens at $2 each. Twice as many pencils cost 50% less."
 STORY = "Once upon a time a king lived in a castle. “Who is there?” asked the princess."
@@ -136,8 +137,11 @@ def test_what_does_not_apply_is_nan() -> None:
         *(feature.name for feature in CONTEXT_FEATURES + ARTEFACT_FEATURES),
         "q_context_cosine",
         "q_context_overlap",
+        "q_past_similarity",
+        "q_surprisal",
         "req_max_tokens",
         "hist_since_last_s",
+        *REMEMBERED,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from forethought.router.context import Sightings, Split, request_hash, split
+from forethought.router.context import Sightings, Split, message_hashes, split
 from forethought.router.records import Context, LearnedContext, Message, Note, Usage
 from forethought.router.strategies import Request
 
@@ -39,7 +39,7 @@ def cut(
     tenant: str = "acme",
 ) -> Split:
     """Split as the router does: what the tenant knows, then what it sent before."""
-    whole = request_hash(body)
+    whole = message_hashes(body)[-1]
     sightings = seen or Sightings()
     found = split(
         body,

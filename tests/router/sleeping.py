@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forethought.router.log import LogReader, LogWriter, Store
+from forethought.router.log.store import database_url as parsed_url
 from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import Context, LearnedContext, SleepLevel
 from forethought.router.sleep.calls import Ask
@@ -63,12 +64,16 @@ def running_sleeper(
     base_url: str,
     *,
     sleep_store: Path | None = None,
+    database_url: str | None = None,
     on_learned: Callable[[LearnedContext], None] | None = None,
     upstream: Upstream | None = None,
     settings: SleepSettings | None = None,
 ) -> Iterator[Sleeping]:
+    sleep_url = f"sqlite:///{sleep_store or folder / 'sleep.sqlite'}"
+    if database_url is not None:
+        sleep_url = parsed_url(database_url).render_as_string(hide_password=False)
     with ExitStack() as stack:
-        store = stack.enter_context(Store.open(str(folder / "log.sqlite")))
+        store = stack.enter_context(Store.open(database_url or str(folder / "log.sqlite")))
         writer = stack.enter_context(LogWriter(store))
         reader = LogReader(store)
         sleeper = Sleeper(
@@ -76,7 +81,7 @@ def running_sleeper(
             ask=stack.enter_context(
                 asking(upstream or OpenAIUpstream(base_url, "k", max_retries=0))
             ),
-            system_database_url=f"sqlite:///{sleep_store or folder / 'sleep.sqlite'}",
+            system_database_url=sleep_url,
             reader=reader,
             writer=writer,
             prices=PriceTable({"m": Prices(input=1.0, cached_input=0.1, output=4.0)}),
@@ -102,16 +107,16 @@ def asking(upstream: Upstream) -> Iterator[Ask]:
         loop.close()
 
 
-def wait_for(happened: Callable[[], bool], *, every_s: float = 0.01, at_most_s: float = 30) -> None:
+def wait_for(happened: Callable[[], bool], *, every_s: float = 0.01, at_most_s: float = 50) -> None:
     deadline = time.monotonic() + at_most_s
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(every_s)
 
 
-def main(folder: str, base_url: str) -> None:
+def main(folder: str, base_url: str, database_url: str | None = None) -> None:
     """Queue two sleeps and go on until killed."""
-    with running_sleeper(Path(folder), base_url) as sleeping:
+    with running_sleeper(Path(folder), base_url, database_url=database_url) as sleeping:
         sleeping.enqueue(0)
         sleeping.enqueue(1)
         time.sleep(60)

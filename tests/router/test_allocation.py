@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,13 @@ def test_the_likeliest_strategy_has_the_best_utility_within_the_quality_bound(
     best = chosen(found, preferences)
     assert best in held
     assert held[best] == max(u for u in held.values() if u is not None)
+
+
+@given(found=candidate_sets())
+def test_nothing_but_the_propensity_is_set(found: list[Candidate]) -> None:
+    drawn = with_propensities(found, Preferences())
+    assert [replace(c, propensity=0.0) for c in drawn] == found
+    assert all(c.propensity == 0.0 for c in found)
 
 
 def test_propensities_are_the_frequencies_of_the_draws() -> None:

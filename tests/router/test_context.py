@@ -12,8 +12,8 @@ from forethought.router.context import (
     Sightings,
     check_messages,
     context_hash,
+    message_hashes,
     plain_text,
-    request_hash,
 )
 from forethought.router.errors import InvalidRequest
 from tests.router.chats import DOCUMENT, QUESTION, chat, cut, message, system, user
@@ -287,9 +287,10 @@ def test_context_and_query_give_the_whole_text(text: str, system_text: str) -> N
 
 def test_request_hashes_tell_conversations_apart_but_not_their_settings() -> None:
     one = chat(system(DOCUMENT), user(QUESTION))
-    assert request_hash(one) == request_hash({**one, "temperature": 1})
-    assert request_hash(one) != request_hash(chat(system(DOCUMENT), user("And clause 4?")))
-    assert request_hash(one) != request_hash({**one, "tools": TOOLS})
+    hashes = message_hashes(one)
+    assert hashes == message_hashes({**one, "temperature": 1})
+    assert hashes[-1] != message_hashes(chat(system(DOCUMENT), user("And clause 4?")))[-1]
+    assert hashes[-1] != message_hashes({**one, "tools": TOOLS})[-1]
 
 
 def test_plain_text_names_the_roles_of_several_messages_only() -> None:

@@ -56,9 +56,9 @@ def moved(
     lever: str,
     becomes: float,
 ) -> tuple[list[Candidate], Preferences]:
-    if lever in PREFERRED:
-        return list(candidates), replace(preferences, **{lever: becomes})
     change: dict[str, Any] = {lever: becomes}
+    if lever in PREFERRED:
+        return list(candidates), replace(preferences, **change)
     return [replace(c, **change) if c.strategy == strategy else c for c in candidates], preferences
 
 

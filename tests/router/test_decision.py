@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from forethought.models.bundle import PolicyBundle
 from forethought.models.demand import DemandModel
 from forethought.models.embedding import Embeddings, HashEmbedder
 from forethought.models.features import DECISION_FEATURES, FEATURE_VERSION, FeatureExtractor
+from forethought.models.outcome import OutcomePrediction
 from forethought.models.predictability import PredictabilityModel
 from forethought.router.allocation import Preferences
+from forethought.router.blending import Blending
 from forethought.router.candidates import target_probabilities
 from forethought.router.decision import Decider
 from forethought.router.log import LogReader, LogWriter, Store
@@ -22,6 +24,7 @@ from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import (
     Candidate,
     Context,
+    GradedAnswer,
     LearnedContext,
     LoggedDecision,
     Note,
@@ -98,6 +101,12 @@ def make_situation(
         "now": 100.0,
     }
     return Situation(**(values | changes))
+
+
+def test_ids_of_decisions_are_in_the_order_of_time(decider: Decider) -> None:
+    ids = [decider.decide(make_situation(now=at)).id for at in (1.0, 1.5, 1_760_000_000.0)]
+    assert sorted(ids) == ids
+    assert len({decider.decide(make_situation()).id for _ in range(3)}) == 3
 
 
 def test_a_decision_is_recorded_completely(decider: Decider, bundle: PolicyBundle) -> None:
@@ -211,7 +220,7 @@ def test_what_cannot_be_forced_is_refused(decider: Decider, name: str, why: str)
         decider.decide(make_situation(forced=name))
 
 
-_PREDICTED = ("quality", "quality_low", "tokens", "latency_ms")
+_PREDICTED = tuple(field.name for field in fields(OutcomePrediction))
 
 
 class BrokenOutcome:
@@ -466,3 +475,48 @@ def recalling(body: dict[str, Any], *, may_recall: bool = True) -> Situation:
     return Situation(
         tenant="acme", model="m", request=request, context=make_context(body), now=20.0
     )
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "softmax", "thompson"])
+def test_a_blended_decision_can_be_made_again_from_its_record(
+    bundle: PolicyBundle, other_bundle: PolicyBundle, prices: PriceTable, tmp_path: Path, kind: Any
+) -> None:
+    blending = Blending()
+    blending.begin(bundle.version, concentration=5.0)
+    preferences = Preferences(exploration_kind=kind, quality_margin=0.5)
+    decider = make_decider(bundle, prices, blending=blending, preferences=preferences)
+    situation = make_situation(learned=make_learned(), context=make_context(BODY))
+    for n in range(8):
+        made = decider.decide(situation)
+        answered = next(c for c in made.candidates if c.strategy == made.strategy)
+        blending.judged(
+            bundle.version,
+            GradedAnswer(
+                decision_id=made.id, tenant="acme", model="m", context_id=f"ctx_{n}",
+                candidate=answered, quality=0.0,
+            ),
+        )  # fmt: skip
+    made = decider.decide(situation)
+    assert any(c.offset for c in made.candidates)
+    with Store.open(str(tmp_path / "log.sqlite")) as store:
+        with LogWriter(store) as writer:
+            writer.write_sync(made)
+        (logged,) = LogReader(store).logged_decisions()
+    again = target_probabilities(logged, bundle, preferences, PRICES)
+    assert again == pytest.approx({c.strategy: c.propensity for c in made.candidates}, abs=1e-9)
+    # Another policy would start without these answers.
+    unmoved = make_decider(other_bundle, prices, preferences=preferences).decide(situation)
+    other = target_probabilities(logged, other_bundle, preferences, PRICES)
+    assert other == pytest.approx({c.strategy: c.propensity for c in unmoved.candidates}, abs=1e-9)
+
+
+def test_blending_leaves_alone_what_nobody_judged(bundle: PolicyBundle, prices: PriceTable) -> None:
+    blending = Blending()
+    blending.begin(bundle.version, concentration=5.0)
+    plain = make_decider(bundle, prices).decide(make_situation())
+    blended = make_decider(bundle, prices, blending=blending).decide(make_situation())
+    for a, b in zip(plain.candidates, blended.candidates, strict=True):
+        assert (a.quality, a.propensity) == (b.quality, b.propensity)
+        if a.quality is not None:  # it may be another's quality: less is sure of it
+            assert (b.quality_low or 0) < (a.quality_low or 0)
+            assert (b.quality_high or 0) > (a.quality_high or 0)

@@ -165,7 +165,8 @@ def test_without_its_policy_a_decision_says_so_and_is_not_explained_by_another(
     assert found.difference is None
     assert found.predictability_rests_on is None
     assert found.expected_queries is None
-    assert all(c.quality_high is None and c.quality_low is not None for c in found.candidates)
+    assert all(c.quality_high is not None and c.quality_low is not None for c in found.candidates)
+    assert all(c.output_tokens_p50 is None for c in found.candidates)  # not in the record
     assert found.missing == ("Intervals and contributions are not known: it is gone.",)
     assert found.missing == found.text["missing"]
     # What rests on the record alone is still said.

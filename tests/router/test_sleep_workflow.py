@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from forethought.router.errors import StoreError
-from forethought.router.records import LearnedContext, Usage
+from forethought.router.records import LearnedContext, SleepLevel, Usage
 from forethought.router.sleep import calls
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
 from tests.fake_upstream import FakeUpstreamServer
@@ -138,6 +139,54 @@ def test_one_sleep_runs_at_a_time_and_a_stop_neither_waits_nor_counts_as_a_failu
     with running_sleeper(folder, fake.base_url) as sleeping:
         assert [sleeping.wait_until_ended(n) for n in (0, 1)] == ["done", "done"]
     assert calls_by_label(fake) == {"draft 1": 2, "draft 2": 3, "draft 3": 2}
+
+
+def test_a_sleep_whose_context_is_deleted_meanwhile_stays_paid(
+    folder: Path, fake: FakeUpstreamServer
+) -> None:
+    with running_sleeper(folder, fake.base_url) as sleeping:
+        fake.script("delay=500")
+        sleeping.enqueue(0)
+        wait_for(lambda: len(fake.requests) == 1)
+        assert sleeping.reader.delete_context("ctx_0", "acme")
+        assert sleeping.wait_until_ended(0) == "done"
+        ((_, spent),) = sleeping.reader.sleep_spending(0.0)
+        assert spent > 0
+        assert sleeping.reader.latest_learned("ctx_0") is None
+
+
+def test_the_jobs_of_a_deleted_context_go_with_their_text(
+    folder: Path, fake: FakeUpstreamServer
+) -> None:
+    def rows() -> int:
+        with sqlite3.connect(folder / "sleep.sqlite") as connection:
+            found = sum("sleep:ctx_0:" in line for line in connection.iterdump())
+        connection.close()
+        return found
+
+    with running_sleeper(folder, fake.base_url) as sleeping:
+        sleeping.enqueue(0)
+        assert sleeping.wait_until_ended(0) == "done"
+        assert rows() > LEVEL.drafts
+        sleeping.reader.delete_context("ctx_0", "acme")
+        sleeping.sleeper.forget("ctx_0")
+        assert (sleeping.status(0), rows()) == ("none", 0)
+
+
+def test_a_sleep_at_another_level_has_a_version_of_its_own(
+    folder: Path, fake: FakeUpstreamServer
+) -> None:
+    with running_sleeper(folder, fake.base_url) as sleeping:
+        fake.script("delay=500")
+        assert sleeping.enqueue(0) == "sleep:ctx_0:k3r1:v1"
+        context = sleeping.context(0)
+        for _ in range(2):
+            more = sleeping.sleeper.enqueue(context, SleepLevel(drafts=4))
+            assert more == "sleep:ctx_0:k4r1:v2"
+        wait_for(lambda: len(sleeping.reader.learned_versions("ctx_0")) == 2)
+        assert [v.level for v in sleeping.reader.learned_versions("ctx_0")] == ["k4r1", "k3r1"]
+        assert sleeping.sleeper.enqueue_first(context, LEVEL) is None
+    assert len(fake.requests) == 7
 
 
 def test_a_failed_sleep_says_so_and_is_taken_up_where_it_failed(

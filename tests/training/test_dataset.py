@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forethought.models.features import FEATURE_NAMES, matrix
 from forethought.training.dataset import Dataset, from_log, is_held_out
 from tests.training.synthetic import EXPLORING, judged, make_log, make_logged
 
@@ -44,7 +45,7 @@ def test_rows_are_aligned() -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "reason"),
     [
-        pytest.param({"feature_version": "0"}, "ok", "features of version 0, not 1", id="features"),
+        pytest.param({"feature_version": "0"}, "ok", "features of version 0, not 2", id="features"),
         pytest.param({"features": {}}, "ok", "no features", id="none computed"),
         pytest.param({}, "timeout", "outcome timeout", id="failed"),
         pytest.param({}, None, "no outcome yet", id="under way"),
@@ -63,6 +64,17 @@ def test_what_cannot_be_used_is_left_out_and_counted(
     found = from_log([replace(logged, outcome=outcome), make_logged(1)])
     assert len(found) == 1
     assert found.left_out == {reason: 1}
+
+
+def test_rows_of_the_version_before_are_learned_from_and_counted() -> None:
+    logged = make_logged(0)
+    old = {n: v for n, v in logged.decision.features.items() if not n.startswith("tenant_")}
+    decision = replace(logged.decision, feature_version="1", features=old)
+    found = from_log([replace(logged, decision=decision), make_logged(1)])
+    assert (len(found), found.n_by_earlier_version, found.left_out) == (2, 1, {})
+    columns = [name for name in FEATURE_NAMES if name.startswith("tenant_")]
+    values = matrix(found.rows, found.strategies)[:, [FEATURE_NAMES.index(c) for c in columns]]
+    assert np.isnan(values[0]).all()
 
 
 def test_a_fallbacks_answer_says_nothing_of_the_model_decided_on() -> None:

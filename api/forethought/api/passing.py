@@ -11,34 +11,35 @@ from starlette.types import Send
 from forethought.api.answers import Sending, send_stream, send_whole
 from forethought.router.dialects.base import header_text
 from forethought.router.dialects.events import anthropic_event
-from forethought.router.errors import NotFound, UpstreamError
+from forethought.router.errors import UpstreamError
 from forethought.router.fallbacks import fails
 from forethought.router.incoming import passed_on
 from forethought.router.replies import (
     MODEL_HEADER,
+    UPSTREAM_HEADER,
     Reply,
     StreamedReply,
     error_body,
     passed_back,
 )
+from forethought.router.serving import Serving, upstream_name
 from forethought.router.sse import ChunkReader, error_event
 from forethought.router.upstream import PassesOn, Upstream
+from forethought.router.upstream.several import no_endpoint, upstream_for
 
 _NUMBER: Final = re.compile(rb'"sequence_number":\s*(\d+)')
 
 
-def passes_on(upstream: Upstream, path: str) -> PassesOn:
-    """The upstream, where it has more endpoints than chat completions.
+def passes_on(upstream: Upstream, path: str, model: str = "") -> PassesOn:
+    """The upstream, where that of ``model`` has more endpoints than chat completions.
 
     Raises:
         NotFound: It has not.
     """
-    if isinstance(upstream, PassesOn):
+    asked, _ = upstream_for(upstream, model)
+    if isinstance(upstream, PassesOn) and isinstance(asked, PassesOn):
         return upstream
-    raise NotFound(
-        f"The upstream {upstream.name} has no endpoint {path}.",
-        remedy="Use /v1/chat/completions, or an upstream that speaks OpenAI's language.",
-    )
+    raise no_endpoint(asked, path)
 
 
 class PassedOn(Sending):
@@ -51,6 +52,7 @@ class PassedOn(Sending):
         body: As the client sent it, the model's alias resolved.
         headers: The client's.
         fallbacks: The models that are asked in turn where one fails.
+        serving: Names the upstream in the reply, where there are several.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class PassedOn(Sending):
         body: Mapping[str, Any] | None,
         headers: Mapping[str, str],
         fallbacks: Sequence[str] = (),
+        *,
+        serving: Serving,
     ) -> None:
         super().__init__()
         self._upstream = upstream
@@ -69,6 +73,7 @@ class PassedOn(Sending):
         self._body = body
         self._asked_headers = passed_on(headers)
         self._fallbacks = fallbacks
+        self._serving = serving
 
     async def answer(self, send: Send) -> None:
         """Call the upstream, another model where one fails, and send what it says."""
@@ -117,6 +122,9 @@ class PassedOn(Sending):
         headers = passed_back(upstream)
         if self._fallbacks and body is not None:
             headers[MODEL_HEADER] = header_text(body["model"])
+        model = "" if body is None else str(body.get("model", ""))
+        if (name := upstream_name(model, self._serving)) is not None:
+            headers[UPSTREAM_HEADER] = name
         return headers
 
 

@@ -1,8 +1,9 @@
 """Serve the champion: watch the registry's pointers and swap bundles between two requests.
 
 A new bundle is read, verified and tried before it serves. One that cannot be loaded is
-counted and logged, and the policy that served before goes on. The challenger is watched in the
-same way, and what the last check for drift found is taken into the metrics.
+counted and logged, and the policy that served before goes on. What tenants' answers by it were
+judged to be is then read from the log, while it serves. The challenger is watched in the same way,
+and what the last check for drift found is taken into the metrics.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Any, Final, Literal
 from forethought.api.metrics import Metrics
 from forethought.models.bundle import PolicyBundle, pretrained_dir
 from forethought.models.errors import ForethoughtError
-from forethought.models.features import DECISION_FEATURES, matrix
+from forethought.models.features import DECISION_FEATURES
+from forethought.router.blending import Blending
 from forethought.router.decision import Decider
+from forethought.router.log import LogReader
 from forethought.router.registry import Registry
 from forethought.router.shadow import Shadow
 from forethought.router.strategies import STRATEGIES
@@ -31,6 +34,9 @@ RETRY_S: Final = 30.0
 
 DRIFT_STATUS: Final = "drift.json"
 """In the registry's folder; ``forethought drift`` writes it."""
+
+MOST_GRADED: Final = 5_000
+"""Graded answers read from the log, the latest: a third of a second, beside the serving."""
 
 Source = Literal["champion", "pretrained", "none"]
 
@@ -55,12 +61,15 @@ class PolicyWatcher:
         metrics: Metrics,
         poll_s: float,
         shadow: Shadow | None = None,
+        reader: LogReader | None = None,
     ) -> None:
         self._registry = registry
         self._decider = decider
         self._metrics = metrics
         self._poll_s = poll_s
         self._shadow = shadow
+        self._reader = reader
+        self._reading: asyncio.Task[None] | None = None
         self._challenger: str | None = None
         self._drift_at = 0
         self._task: asyncio.Task[None] | None = None
@@ -74,11 +83,12 @@ class PolicyWatcher:
         self._task = asyncio.create_task(self._watch(), name="policy-watch")
 
     async def stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        for task in (self._task, self._reading):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        self._task = self._reading = None
 
     async def check(self) -> None:
         """Take up the policy that the registry names, if it is another. Never raises."""
@@ -149,10 +159,34 @@ class PolicyWatcher:
             self.serving = Serving(self.serving.version, "pretrained", problem)
 
     def _serve(self, bundle: PolicyBundle, source: Source) -> None:
+        blending = self._decider.blending
+        if blending is not None:
+            concentration = bundle.predictability.concentration
+            blending.begin(bundle.version, concentration=concentration)
+            if self._reading is not None:
+                self._reading.cancel()
+            self._reading = asyncio.create_task(
+                self._resume(blending, bundle.version, concentration)
+            )
         self._decider.bundle = bundle
         self.serving = Serving(bundle.version, source)
         self._metrics.policy_serves(bundle.version, source)
         log.info("policy %s (%s) serves", bundle.version, source)
+
+    async def _resume(self, blending: Blending, version: str, concentration: float) -> None:
+        """Blend with what the log has of this policy's answers. Never raises."""
+        reader = self._reader
+        if reader is None:
+            return
+
+        def read() -> Blending:
+            past = reader.graded_answers(version, limit=MOST_GRADED)
+            return Blending.of_past(version, past, concentration=concentration)
+
+        try:
+            blending.adopt(await asyncio.to_thread(read))
+        except Exception as error:  # noqa: BLE001 - the policy serves without it
+            log.warning("graded answers of the past cannot be read: %s", error)
 
     def _keep(self, problem: str) -> None:
         if problem != self.serving.problem:
@@ -175,7 +209,7 @@ def _loaded(registry: Registry, version: str | None) -> PolicyBundle:
     """Read and verify a policy, and predict with it once."""
     bundle = PolicyBundle.load(pretrained_dir()) if version is None else registry.load(version)
     row = {feature.name: 0.0 for feature in DECISION_FEATURES}
-    bundle.outcome.predict(matrix([row] * len(STRATEGIES), list(STRATEGIES)))
+    bundle.outcome.predict_for(row, list(STRATEGIES))
     bundle.predictability.predict([row])
     bundle.demand.expected_more(1)
     return bundle

@@ -146,9 +146,14 @@ def _environment(settings: Settings) -> dict[str, str]:
     given = {
         "VALUE_USD": settings.value_usd,
         "LATENCY_USD_PER_S": settings.latency_usd_per_s,
+        "MAX_LATENCY_MS": settings.max_latency_ms,
         "EXPLORATION": settings.exploration,
+        "EXPLORATION_KIND": settings.exploration_kind,
+        "EXPLORATION_TEMPERATURE_USD": settings.exploration_temperature_usd,
     }
-    found = os.environ | {f"{ENV_PREFIX}{name}": str(value) for name, value in given.items()}
+    found = os.environ | {
+        f"{ENV_PREFIX}{name}": str(value) for name, value in given.items() if value is not None
+    }
     if settings.database_url is not None:
         found[f"{ENV_PREFIX}DATABASE_URL"] = settings.database_url.get_secret_value()
     return found

@@ -98,8 +98,10 @@ def listen(host: str, port: int) -> socket.socket:
 def _say(services: Services, address: tuple[str, int]) -> None:
     settings, policy = services.settings, services.policy.serving
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    upstream = settings.upstream_base_url or "embedded"
-    typer.echo(f"Forethought serves {services.serving.model or 'the models'} ({upstream})")
+    asked = [settings.upstream_base_url] if settings.upstream_base_url else []
+    asked += [f"{name}: {one.base_url}" for name, one in settings.upstreams.items()]
+    upstreams = ", ".join(asked) or "embedded"
+    typer.echo(f"Forethought serves {services.serving.model or 'the models'} ({upstreams})")
     typer.echo(f"  at      http://{host}:{address[1]}/v1")
     typer.echo(f"  log     {settings.shown_store}")
     typer.echo(f"  policy  {policy.version} ({policy.problem or policy.source})")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,23 +25,29 @@ from forethought.api.upstreams import upstream_of
 from forethought.models.embedding import Embedder, HashEmbedder, WordLlamaEmbedder
 from forethought.models.errors import ForethoughtError
 from forethought.models.features import FeatureExtractor
+from forethought.router.blending import Blending
 from forethought.router.budget import Budget
 from forethought.router.decision import Decider
 from forethought.router.dialects.thinking import least_thinking
 from forethought.router.errors import ConfigError
+from forethought.router.experience import Experience
 from forethought.router.gateway import Gateway
 from forethought.router.known import KnownContexts
 from forethought.router.log import LogReader, LogWriter, Store
+from forethought.router.log.past import read_past
 from forethought.router.past_policies import PastPolicies
 from forethought.router.pricing import PriceTable
 from forethought.router.records import LearnedContext
 from forethought.router.registry import Registry
+from forethought.router.serving import Serving
 from forethought.router.shadow import Shadow
 from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sleep.planner import SleepPlanner
 from forethought.router.sleep.workflow import Sleeper, SleepSettings
-from forethought.router.turns import Serving, Turns
+from forethought.router.surprisal import Surprisals
+from forethought.router.turns import Turns
 from forethought.router.upstream import Upstream, UpstreamReply
+from forethought.router.upstream.scoring import scorer_of
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +71,7 @@ class Services:
     upstream: Upstream
     serving: Serving
     decider: Decider
+    experience: Experience
     policy: PolicyWatcher
     past_policies: PastPolicies
     gateway: Gateway
@@ -98,16 +106,21 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
         reader = LogReader(store)
         prices = await asyncio.to_thread(
             PriceTable,
-            {name: p.as_prices() for name, p in settings.prices.items()},
+            {settings.placed(name): p.as_prices() for name, p in settings.prices.items()},
             settings.tier_multipliers,
+            {name: one.base_url for name, one in settings.upstreams.items()},
         )
         embedder = await asyncio.to_thread(_embedder)
+        extractor = FeatureExtractor(embedder)
+        experience = _experience(stack, extractor, store, executor)
         decider = Decider(
-            extractor=FeatureExtractor(embedder),
+            extractor=extractor,
             bundle=None,
             prices=prices,
             preferences=settings.preferences,
             rng=random.Random(settings.seed),
+            experience=experience,
+            blending=Blending() if settings.blending else None,
         )
         registry = Registry(settings.data_dir)
         shadow = Shadow(
@@ -126,6 +139,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             metrics=metrics,
             poll_s=settings.policy_poll_s,
             shadow=shadow,
+            reader=reader,
         )
         # A policy was fitted on word vectors: on other features it would only guess.
         if isinstance(embedder, WordLlamaEmbedder):
@@ -174,14 +188,14 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
                     sleeper=sleeper,
                     decider=decider,
                     level=settings.sleep_level,
-                    contexts=contexts,
                     executor=executor,
                 )
             else:
                 log.warning("no price of %s is known: sleep only on request", serving.model)
+        surprisals = _surprisals(stack, settings, upstream, serving, writer, experience)
         gateway = Gateway(
             upstream=upstream,
-            turns=Turns(decider=decider, contexts=contexts, serving=serving),
+            turns=Turns(decider=decider, contexts=contexts, serving=serving, surprisals=surprisals),
             contexts=contexts,
             writer=writer,
             prices=prices,
@@ -189,6 +203,8 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             observer=metrics,
             after_reply=None if background is None else while_affordable(background, budget),
             budget=budget,
+            experience=experience,
+            surprisals=surprisals,
         )
         yield Services(
             settings=settings,
@@ -201,6 +217,7 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             upstream=upstream,
             serving=serving,
             decider=decider,
+            experience=experience,
             policy=policy,
             past_policies=PastPolicies(registry),
             gateway=gateway,
@@ -208,6 +225,36 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
             sleeper=sleeper,
             budget=budget,
         )
+
+
+def _experience(
+    stack: AsyncExitStack, extractor: FeatureExtractor, store: Store, executor: ThreadPoolExecutor
+) -> Experience:
+    experience = Experience(extractor)
+    reading = experience.load(partial(read_past, store), time.time(), executor)
+    loading = asyncio.create_task(reading)  # requests do not wait for it
+    stack.push_async_callback(_cancelled, loading)
+    return experience
+
+
+def _surprisals(
+    stack: AsyncExitStack,
+    settings: Settings,
+    upstream: Upstream,
+    serving: Serving,
+    writer: LogWriter,
+    experience: Experience,
+) -> Surprisals | None:
+    if settings.surprisal == "off":
+        return None
+    scorer = None if serving.model is None else scorer_of(upstream, serving.model)
+    if scorer is None:
+        log.warning("queries are not scored: this upstream cannot, or has no --model")
+        return None
+    ahead = settings.surprisal == "ahead"
+    found = Surprisals(scorer=scorer, ahead=ahead, writer=writer, experience=experience)
+    stack.push_async_callback(found.stop)
+    return found
 
 
 def _sleeper(
@@ -234,6 +281,7 @@ def _sleeper(
             loop.call_soon_threadsafe(contexts.learned, learned)
 
     prices_at = partial(prices.lookup, serving.model, serving.provider_url)
+    anthropic = serving.upstream_of(serving.model).speaks_anthropic
 
     def ask(body: Mapping[str, Any]) -> Future[UpstreamReply]:
         if budget is None:
@@ -246,11 +294,11 @@ def _sleeper(
             model=serving.model,
             concurrency=settings.sleep_concurrency,
             provider_url=serving.provider_url,
-            fields={"reasoning_effort": "none"} if settings.speaks_anthropic else {},
-            thinking_tokens=least_thinking(serving.model) if settings.speaks_anthropic else 0,
+            fields={"reasoning_effort": "none"} if anthropic else {},
+            thinking_tokens=least_thinking(serving.model) if anthropic else 0,
         ),
         ask=ask,
-        system_database_url=f"sqlite:///{(settings.data_dir / 'sleep.sqlite').absolute()}",
+        system_database_url=settings.sleep_store_url,
         reader=reader,
         writer=writer,
         prices=prices,

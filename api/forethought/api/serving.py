@@ -11,11 +11,13 @@ from typing import Final
 import httpx2
 
 from forethought.api.settings import Settings
+from forethought.api.upstream_settings import NamedUpstreamSettings
 from forethought.api.upstreams import model_alias
 from forethought.router.errors import ConfigError, UpstreamError
 from forethought.router.incoming import AUTO
-from forethought.router.turns import Serving
+from forethought.router.serving import NamedUpstream, Serving
 from forethought.router.upstream import Upstream
+from forethought.router.upstream.several import upstream_for
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ async def serving_of(settings: Settings, upstream: Upstream) -> Serving:
         model=None if settings.model is None else settings.resolved(settings.model),
         aliases={name: settings.resolved(name) for name in settings.model_aliases},
         fallbacks=_fallbacks(settings),
+        upstreams={name: _named(one) for name, one in settings.upstreams.items()},
+        default=settings.default_upstream,
+        speaks_anthropic=settings.speaks_anthropic,
         native_effort=settings.native_effort,
         native_responses=settings.native_responses,
         log_text=settings.log_text,
@@ -42,11 +47,24 @@ async def serving_of(settings: Settings, upstream: Upstream) -> Serving:
     if settings.embedded:
         return _embedded(settings, serving)
     serving = replace(serving, provider_url=upstream.base_url)
-    if settings.speaks_anthropic and serving.native_effort is None:
+    if serving.speaks_anthropic and serving.native_effort is None:
         serving = replace(serving, native_effort=True)  # the translation knows each model's way
     if serving.aliases:
         await _say_what_is_hidden(serving, upstream)
-    return serving if serving.model else replace(serving, model=await _only_model(upstream))
+    if serving.model is not None:
+        return serving
+    only = await _only_model(upstream_for(upstream)[0])
+    return replace(serving, model=None if only is None else settings.placed(only))
+
+
+def _named(settings: NamedUpstreamSettings) -> NamedUpstream:
+    anthropic = settings.speaks_anthropic
+    return NamedUpstream(
+        speaks_anthropic=anthropic,
+        native_effort=True if anthropic and settings.native_effort is None
+        else settings.native_effort,
+        native_responses=settings.native_responses,
+    )  # fmt: skip
 
 
 def _fallbacks(settings: Settings) -> tuple[str, ...]:
@@ -61,13 +79,13 @@ def _fallbacks(settings: Settings) -> tuple[str, ...]:
         raise ConfigError(
             f"The setting 'fallbacks' leads to {AUTO} by an alias.",
             param="fallbacks",
-            remedy="Name a model of the upstream.",
+            remedy="Name a model of an upstream.",
         )
     if models and settings.embedded:
         raise ConfigError(
             "The embedded upstream has but one model, so none can stand in for it.",
             param="fallbacks",
-            remedy="Leave 'fallbacks' out, or name an upstream by upstream_base_url.",
+            remedy="Leave 'fallbacks' out, or name upstreams by upstream_base_url or upstreams.",
         )
     return models
 

@@ -7,7 +7,6 @@ below at its top level. Secrets are never shown.
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,10 +33,21 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from forethought.api.upstream_settings import (
+    MAX_RETRIES,
+    Api,
+    NamedUpstreamSettings,
+    UpstreamName,
+    keeps_responses,
+    speaks_anthropic,
+)
 from forethought.router.allocation import Preferences
 from forethought.router.budget import RESERVE_TOKENS
 from forethought.router.errors import ConfigError
+from forethought.router.exploration import ExplorationKind
 from forethought.router.incoming import AUTO
+from forethought.router.log.store import database_url
+from forethought.router.model_names import placed
 from forethought.router.pacing import DAY_S
 from forethought.router.pricing import Prices
 from forethought.router.records import SleepLevel
@@ -54,9 +64,7 @@ MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 """What can configure a policy; exactly one of them does."""
 
 TWO_MODES: Final = "two_modes"
-
-_OPENAIS_OWN: Final = re.compile(r"https?://api\.openai\.com(?:[:/]|$)", re.IGNORECASE)
-_ANTHROPICS_OWN: Final = re.compile(r"https?://api\.anthropic\.com(?:[:/]|$)", re.IGNORECASE)
+NO_DEFAULT: Final = "no_default_upstream"
 
 
 class ModelPrices(BaseModel):
@@ -85,7 +93,11 @@ class Settings(BaseSettings):
     """All settings. ``_s``, ``_usd``, ``_bytes`` in a name are its unit."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, protected_namespaces=()
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
     )
 
     host: str = "127.0.0.1"
@@ -99,9 +111,12 @@ class Settings(BaseSettings):
     model_aliases: dict[str, str] = Field(default_factory=dict)
     """The upstream's models, or other aliases, by the names that clients may use for them."""
     fallbacks: tuple[str, ...] = ()
-    """Models of the same upstream, or aliases, that are asked in turn where one fails."""
+    """Models, of any upstream, or aliases, that are asked in turn where one fails."""
+    upstreams: dict[UpstreamName, NamedUpstreamSettings] = Field(default_factory=dict)
+    """Upstreams by name; their models are called name/model. Beside the one of upstream_base_url;
+    without that, the one of model takes the models that name none."""
     upstream_base_url: str | None = None
-    upstream_api: Literal["openai", "anthropic"] | None = None
+    upstream_api: Api | None = None
     """What the upstream speaks; None: Anthropic's API at its own address, OpenAI's elsewhere."""
     upstream_responses: bool | None = None
     """Whether the upstream keeps responses (/v1/responses); None: at OpenAI's own address."""
@@ -117,7 +132,7 @@ class Settings(BaseSettings):
     upstream_between_tokens_timeout_s: PositiveFloat = 600.0
     upstream_timeout_s: PositiveFloat = 1800.0
     """For all of a reply, streamed or whole."""
-    upstream_max_retries: int = Field(default=2, ge=0, le=10)
+    upstream_max_retries: int = Field(default=2, ge=0, le=MAX_RETRIES)
     upstream_cache_prefix: bool = False
     """Anthropic: mark the stable prefix for its prompt cache where the client did not."""
     stream_usage: bool = True
@@ -145,10 +160,22 @@ class Settings(BaseSettings):
     quality_margin: float | None = Field(default=None, ge=0, le=1)
     """None: that of ``Preferences`` where a value is given; no bound under a budget, which the
     cheaper strategies have to be able to hold."""
+    max_latency_ms: PositiveFloat | None = None
+    """A strategy is a candidate if nine answers in ten are expected within it."""
     exploration: float = Field(default=0.05, ge=0, le=1)
+    exploration_kind: ExplorationKind = "epsilon"
+    """How the rest of the probability is shared: all to the best, softmax, or Thompson sampling."""
+    exploration_temperature_usd: PositiveFloat = 0.0001
+    """Of softmax: what is so much worse in utility is chosen e times less often."""
+    blending: bool = True
+    """Whether a tenant's own graded answers move what the policy predicts for it."""
     trust: float = Field(default=0.5, gt=0, le=1)
     seed: int | None = None
     """Seeds exploration, for reproducible runs."""
+
+    surprisal: Literal["off", "after", "ahead"] = "off"
+    """Whether a language model is asked how unlikely each query is: one more call, which reads the
+    context. After the reply, for what is known of the context; ahead, for the decision itself."""
 
     recall: bool = False
     """Whether a note's answer may be the reply, without asking the model."""
@@ -250,8 +277,35 @@ class Settings(BaseSettings):
         del settings_cls, dotenv_settings, file_secret_settings
         return (init_settings, env_settings)
 
+    @model_validator(mode="after")
+    def _a_default_upstream(self) -> Self:
+        if not self.upstreams or self.upstream_base_url is not None or self.default_upstream:
+            return self
+        raise PydanticCustomError(
+            NO_DEFAULT,
+            "of several upstreams one has to take the models that name none",
+            {"given": ", ".join(self.upstreams)},
+        )
+
+    @property
+    def default_upstream(self) -> str:
+        """The name of the upstream that takes models which name none; "" where it has no name."""
+        if self.upstream_base_url is not None or not self.upstreams:
+            return ""
+        only = next(iter(self.upstreams)) if len(self.upstreams) == 1 else ""
+        return placed(self._unaliased(self.model or ""), self.upstreams, only)[0]
+
     def resolved(self, name: str) -> str:
-        """The model that an alias stands for in the end; any other name as it is."""
+        """The model that an alias stands for in the end, with its upstream in front."""
+        name = self._unaliased(name)
+        return name if name == AUTO else self.placed(name)
+
+    def placed(self, model: str) -> str:
+        """``model`` with its upstream in front, where that has a name."""
+        upstream, own = placed(model, self.upstreams, self.default_upstream)
+        return f"{upstream}/{own}" if upstream else own
+
+    def _unaliased(self, name: str) -> str:
         while name in self.model_aliases:
             name = self.model_aliases[name]
         return name
@@ -259,27 +313,42 @@ class Settings(BaseSettings):
     @property
     def embedded(self) -> bool:
         """Whether the model runs in a child process of the server."""
-        return self.upstream_base_url is None
+        return self.upstream_base_url is None and not self.upstreams
 
     @property
     def speaks_anthropic(self) -> bool:
-        """Whether the upstream is asked by Anthropic's Messages API."""
-        if self.upstream_base_url is None or self.upstream_api is not None:
-            return self.upstream_base_url is not None and self.upstream_api == "anthropic"
-        return _ANTHROPICS_OWN.match(self.upstream_base_url) is not None
+        """Whether the upstream without a name is asked by Anthropic's Messages API."""
+        url = self.upstream_base_url
+        return url is not None and speaks_anthropic(url, self.upstream_api)
 
     @property
     def native_responses(self) -> bool:
-        """Whether requests that have to be remembered pass on to the upstream."""
-        if self.upstream_responses is not None or self.upstream_base_url is None:
+        """Whether requests that have to be remembered pass on to the upstream without a name."""
+        if self.upstream_base_url is None:
             return bool(self.upstream_responses)
-        return _OPENAIS_OWN.match(self.upstream_base_url) is not None
+        return keeps_responses(self.upstream_base_url, self.upstream_responses)
 
     @property
     def store_url(self) -> str:
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return str(self.data_dir / "forethought.sqlite")
+
+    @property
+    def shares_its_store(self) -> bool:
+        """Whether other servers can have the same log and sleep's jobs.
+
+        Raises:
+            StoreError: ``database_url`` is none that is known.
+        """
+        return database_url(self.store_url).get_backend_name() == "postgresql"
+
+    @property
+    def sleep_store_url(self) -> str:
+        """Sleep's jobs: in the log's database where servers can share that."""
+        if self.shares_its_store:
+            return database_url(self.store_url).render_as_string(hide_password=False)
+        return f"sqlite:///{(self.data_dir / 'sleep.sqlite').absolute()}"
 
     @property
     def shown_store(self) -> str:
@@ -300,9 +369,12 @@ class Settings(BaseSettings):
 
     @property
     def preferences(self) -> Preferences:
-        common = {
+        common: dict[str, Any] = {
             "latency_usd_per_s": self.latency_usd_per_s,
             "exploration": self.exploration,
+            "exploration_kind": self.exploration_kind,
+            "temperature_usd": self.exploration_temperature_usd,
+            "max_latency_ms": self.max_latency_ms,
             "trust": self.trust,
         }
         if self.quality_floor is not None:
@@ -406,6 +478,14 @@ def _invalid(
             f"The settings {named} exclude each other: one of them configures the policy.",
             param=named.replace(" and ", ", "),
             remedy="Keep one of them.",
+        )
+    if first["type"] == NO_DEFAULT:
+        named = str(first.get("ctx", {}).get("given"))
+        return ConfigError(
+            f"Nothing says which of the upstreams {named} takes the models that name none.",
+            param="model",
+            remedy="Let the setting 'model' begin with its name, such as "
+            f"{named.split(', ')[0]}/..., or give upstream_base_url.",
         )
     # Below a table of secrets even a key is one.
     place = first["loc"][:1] if first["loc"][:1] == ("api_keys",) else first["loc"]

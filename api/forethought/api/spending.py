@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,10 +17,12 @@ from forethought.router.known import Known
 from forethought.router.log import LogReader
 from forethought.router.pricing import Prices, PriceTable, cost
 from forethought.router.replies import error_body
+from forethought.router.serving import Serving
 from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sse import tier_of, usage_of
-from forethought.router.turns import Serving
 from forethought.router.upstream import Upstream, UpstreamReply
+
+log = logging.getLogger(__name__)
 
 
 def open_budget(
@@ -33,6 +36,10 @@ def open_budget(
     """
     if settings.budget_usd is None:
         return None
+    if settings.shares_its_store:
+        log.warning(
+            "the budget is of this server alone: others on %s count their own", settings.shown_store
+        )
     for model in (serving.model, *serving.fallbacks):
         if model is not None and prices.lookup(model, serving.provider_url) is None:
             raise ConfigError(

@@ -130,18 +130,30 @@ class Feedback(BaseModel):
 class Candidate(BaseModel):
     """One strategy as predicted before the choice; ``excluded`` says why it could not be chosen.
 
-    ``quality_low`` is the lower end of the 90% interval of ``quality``.
+    ``quality_low`` and ``quality_high`` are the 90% interval of ``quality``. Nine answers in ten
+    stay below ``output_tokens_p90`` and ``latency_ms_p90``. ``offset`` is what your own graded
+    answers added to the policy's quality, in log-odds, give or take ``offset_sd``: ``graded`` of
+    them were this strategy's, right with a share of ``graded_right`` where the policy had predicted
+    ``graded_predicted``.
     """
 
     strategy: str
     quality: float | None = None
     quality_low: float | None = None
+    quality_high: float | None = None
     output_tokens: float | None = None
+    output_tokens_p90: float | None = None
     cost_usd: float | None = None
     latency_ms: float | None = None
+    latency_ms_p90: float | None = None
     utility: float | None = None
     propensity: float = 0.0
     excluded: str | None = None
+    offset: float | None = None
+    offset_sd: float | None = None
+    graded: int | None = None
+    graded_right: float | None = None
+    graded_predicted: float | None = None
 
 
 class Bounds(BaseModel):
@@ -169,10 +181,14 @@ class Change(BaseModel):
 class ExplainedCandidate(Candidate):
     """One candidate with the reason why it was chosen or not, and with what would change that.
 
-    ``within_bound``: whether it held the quality bound; None where that is not known.
+    ``within_bound``: whether it held the quality bound; None where that is not known. Half of the
+    answers stay below ``output_tokens_p50`` and ``latency_ms_p50``; ``policy_quality`` is what was
+    predicted before your own answers moved it.
     """
 
-    quality_high: float | None = None
+    output_tokens_p50: float | None = None
+    latency_ms_p50: float | None = None
+    policy_quality: float | None = None
     within_bound: bool | None = None
     verdict: str
     changes: list[Change]
@@ -223,7 +239,7 @@ class Explanation(BaseModel):
     policys_choice: str | None = None
     runner_up: str | None = None
     policy_version: str
-    preferences: dict[str, float] | None = None
+    preferences: dict[str, Any] | None = None
     predictability: Bounds | None = None
     expected_queries: Bounds | None = None
     candidates: list[ExplainedCandidate]

@@ -14,7 +14,7 @@ are hardly more than one case.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -47,17 +47,23 @@ class Calibration:
     mean: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    _arrays: tuple[Floats, Floats, Floats, Floats] = field(init=False, repr=False, compare=False)
+    """The same four as arrays: to make these anew takes longer than to use them."""
+
+    def __post_init__(self) -> None:
+        knots, mean, low, high = map(np.array, (self.knots, self.mean, self.low, self.high))
+        object.__setattr__(self, "_arrays", (knots, mean, low, high))
 
     def __call__(self, raw: Floats) -> Interval:
         """Calibrate raw probabilities of shape (n,)."""
+        knots, mean, low, high = self._arrays
         return Interval(
-            np.interp(raw, self.knots, self.mean),
-            np.interp(raw, self.knots, self.low),
-            np.interp(raw, self.knots, self.high),
+            np.interp(raw, knots, mean), np.interp(raw, knots, low), np.interp(raw, knots, high)
         )
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        names = ("method", "knots", "mean", "low", "high")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Calibration:
@@ -133,7 +139,9 @@ def group_codes(groups: Sequence[Hashable]) -> NDArray[np.intp]:
 
 def sigmoid(x: Floats) -> Floats:
     """The probability of log-odds ``x``."""
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -40.0, 40.0))))
+    # As np.clip would, in half its time: a decision does this once.
+    within = np.minimum(np.maximum(x, -40.0), 40.0)
+    return np.asarray(1.0 / (1.0 + np.exp(-within)))
 
 
 def _platt(raw: Floats, outcome: Floats, weights: Floats) -> Floats:

@@ -12,23 +12,26 @@ import json
 import re
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forethought.models.errors import ForethoughtError
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 Embeddings = NDArray[np.float32]
 """Shape (n, dim), each row of length 1 (or 0 for a text without a single token)."""
 
 _MAX_HEADER: Final = 1_000_000
+_SHORT: Final = 1_000
+"""Characters up to which a text, such as a query, is taken word by word."""
+_WORDS: Final = 16_384
+"""Words whose tokens are remembered, some 200 bytes each."""
 _WEIGHTS: Final = Path("weights", "l2_supercat_256.safetensors")
 _TOKENIZER: Final = Path("tokenizers", "l2_supercat_tokenizer_config.json")
 _WORD: Final = re.compile(r"\w+")
@@ -47,7 +50,9 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _WordLlamaParts:
-    tokenizer: Tokenizer
+    ids: Callable[[str], list[int]]
+    word_ids: Callable[[str], list[int]]
+    """The same for a word, remembered."""
     vectors: NDArray[np.float16]
 
 
@@ -80,9 +85,9 @@ class WordLlamaEmbedder:
         pooled = np.zeros((len(texts), self.dim), dtype=np.float32)
         # One text at a time: encode_batch pads to the longest and starts a thread pool.
         for row, text in enumerate(texts):
-            ids = parts.tokenizer.encode(text, add_special_tokens=False).ids
+            ids = _ids(text, parts)
             if ids:
-                parts.vectors[ids].sum(axis=0, dtype=np.float32, out=pooled[row])
+                np.add.reduce(parts.vectors[ids], axis=0, dtype=np.float32, out=pooled[row])
         return _normalised(pooled)
 
     def _loaded(self) -> _WordLlamaParts:
@@ -112,6 +117,17 @@ class HashEmbedder:
                 hashed = zlib.crc32(word.encode())
                 counts[row, hashed % self._dim] += 1.0 if hashed & 0x8000_0000 else -1.0
         return _normalised(counts)
+
+
+def _ids(text: str, parts: _WordLlamaParts) -> list[int]:
+    """The text's tokens. No token of this vocabulary reaches over the space between two words
+    into the second one, so the tokens of a text are those of its words, most of which came before.
+    """
+    words = text.split(" ")
+    # Several spaces are one token; "<s>" and what the vocabulary writes for a space are special.
+    if len(text) > _SHORT or "" in words or "<" in text or "▁" in text:
+        return parts.ids(text)
+    return list(chain.from_iterable(map(parts.word_ids, words)))
 
 
 def _normalised(vectors: Embeddings) -> Embeddings:
@@ -148,7 +164,12 @@ def _read_wordllama(folder: Path) -> _WordLlamaParts:
         ) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return _WordLlamaParts(tokenizer=tokenizer, vectors=vectors)
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return found
+
+    return _WordLlamaParts(ids=ids, word_ids=lru_cache(maxsize=_WORDS)(ids), vectors=vectors)
 
 
 def _mapped(path: Path, name: str) -> NDArray[np.float16]:
@@ -167,7 +188,8 @@ def _mapped(path: Path, name: str) -> NDArray[np.float16]:
         message = f"{name} has type {found['dtype']}, not F16"
         raise ValueError(message)
     first, last = found["data_offsets"]
-    vectors = np.memmap(path, np.float16, "r", 8 + length + first, tuple(found["shape"]))
+    mapped = np.memmap(path, np.float16, "r", 8 + length + first, tuple(found["shape"]))
+    vectors = mapped.view(np.ndarray)  # the same file, without the cost of a subclass
     if vectors.nbytes != last - first:
         message = f"{name} has {last - first} bytes, not {vectors.nbytes}"
         raise ValueError(message)

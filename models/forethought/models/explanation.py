@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Scale = Literal["log-odds", "natural logarithm"]
 
 _BY_NAME: Final = {feature.name: feature for feature in FEATURES}
+_SPREAD: Final[tuple[Head, ...]] = ("tokens", "latency_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,22 @@ def quality_bounds(
     raw = model.kinds(KindRows.of(rows)) + model.boosters["quality"].predict(rows, raw=True)
     found = _each(model.calibration(sigmoid(raw)))
     return dict(zip(strategies, found, strict=True))
+
+
+def medians(
+    model: OutcomeModel, features: Mapping[str, float], strategies: Sequence[str]
+) -> dict[str, tuple[float | None, float | None]]:
+    """The output tokens and milliseconds that half of each strategy's answers stay below.
+
+    None where the model does not know how far answers spread.
+    """
+    rows = matrix([features] * len(strategies), strategies)
+    both = (model.quantile(head, rows, 0.5).tolist() for head in _SPREAD)
+    pairs = zip(*both, strict=True)
+    return {
+        name: (_finite(tokens), _finite(latency_ms))
+        for name, (tokens, latency_ms) in zip(strategies, pairs, strict=True)
+    }
 
 
 def predictability_bounds(model: PredictabilityModel, features: Mapping[str, float]) -> Bounds:

@@ -1,7 +1,8 @@
 """The table of features: what each is called, means, and can be.
 
 The order here is the order of the columns that a model is fitted on. Any change needs a new
-``FEATURE_VERSION``: a bundle of another version is refused.
+``FEATURE_VERSION``: a bundle of another version is refused. Rows that were logged with a version of
+``LEARNABLE_VERSIONS`` are learned from all the same: what they have is computed as it is today.
 """
 
 from __future__ import annotations
@@ -10,8 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-FEATURE_VERSION: Final = "1"
-"""Changes whenever a feature is added, removed or computed differently."""
+FEATURE_VERSION: Final = "2"
+"""Changes whenever a feature is added, removed or computed differently.
+
+2 added surprisal, the earlier queries on a context, and the tenant's and the application's history.
+"""
+
+LEARNABLE_VERSIONS: Final = ("1", FEATURE_VERSION)
+"""Logged with one of these, a feature that a row has means what it means today; those that came
+later are missing in it, as they are where there is no history yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,8 @@ QUERY_FEATURES: Final = (
     Feature("q_other", "flag", 0, 1, "none of these question words"),
     Feature("q_context_cosine", "cosine", -1, 1, "similarity of the query to the context"),
     Feature("q_context_overlap", "share", 0, 1, "content words of the query that the context has"),
+    Feature("q_past_similarity", "cosine", -1, 1, "to the nearest earlier query on this context"),
+    Feature("q_surprisal", "nats per token", 0, 50, "of the query, given the context, to a model"),
     Feature("req_max_tokens", "tokens", 0, 1e6, "the client's limit on output"),
     Feature("req_messages", "messages", 0, 1e4, "messages in the request"),
     Feature("req_stream", "flag", 0, 1, "the client asked for a stream"),
@@ -118,7 +128,28 @@ HISTORY_FEATURES: Final = (
     Feature("hist_queries", "queries", 0, 1e6, "queries on this context before this one"),
     Feature("hist_age_s", "s", 0, 1e9, "time since the context was first seen"),
     Feature("hist_since_last_s", "s", 0, 1e9, "time since the query before this one"),
+    Feature("hist_right", "share", 0, 1, "quality from the learned context, on this context"),
+    Feature("hist_quality", "share", 0, 1, "quality of all judged answers on this context"),
+    Feature("hist_surprisal", "nats per token", 0, 50, "mean of the queries on this context"),
+    Feature("near_similarity", "cosine", -1, 1, "to the tenant's nearest context with a history"),
+    Feature("near_right", "share", 0, 1, "quality from the learned context, on the nearest ones"),
+    Feature("near_quality", "share", 0, 1, "quality of all judged answers on the nearest ones"),
+    Feature("near_queries", "queries", 0, 1e6, "mean queries of the nearest contexts"),
+    *(
+        Feature(f"{whose}_{name}", unit, low, high, f"{doc}, of the {whose_doc}")
+        for whose, whose_doc in (("app", "application"), ("tenant", "tenant"))
+        for name, unit, low, high, doc in (
+            ("queries", "queries", 0, 1e9, "queries so far"),
+            ("right", "share", 0, 1, "quality from the learned context"),
+            ("queries_per_context", "queries", 0, 1e6, "mean queries of a context"),
+            ("gap_s", "s", 0, 1e9, "mean time between the queries on a context"),
+        )
+    ),
 )
+"""Known before the query is. All but the first three are missing where there is nothing yet.
+
+``right``: the mean judged quality of ``learned:low``, which is the realised predictability.
+"""
 
 STRATEGY_FEATURES: Final = (
     Feature("strategy_is_direct", "flag", 0, 1, "the request goes out as the client sent it"),

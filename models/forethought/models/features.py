@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -30,10 +31,12 @@ from forethought.models.feature_table import (
     FEATURE_VERSION,
     FEATURES,
     HISTORY_FEATURES,
+    LEARNABLE_VERSIONS,
     QUERY_FEATURES,
     STRATEGY_FEATURES,
     Feature,
 )
+from forethought.models.history import NO_PRECEDENTS, Precedents
 
 __all__ = [
     "ARTEFACT_FEATURES",
@@ -45,6 +48,7 @@ __all__ = [
     "FEATURE_VERSION",
     "HISTORY_FEATURES",
     "KNOWN_STRATEGIES",
+    "LEARNABLE_VERSIONS",
     "MISSING",
     "QUERY_FEATURES",
     "STRATEGY_FEATURES",
@@ -79,20 +83,27 @@ class ArtefactFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryFacts:
-    """The queries on this context *before* this one (``seconds_since_last`` NaN if none)."""
+    """What came *before* this query: on this context (``seconds_since_last`` NaN if nothing), and
+    what is remembered of that and of the tenant's other contexts.
+    """
 
     n_queries: int = 0
     age_s: float = 0.0
     seconds_since_last: float = MISSING
+    precedents: Precedents = NO_PRECEDENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFacts:
-    """What the client asked for beside the text."""
+    """What is known of the request beside the text.
+
+    ``surprisal`` is that of the query, in nats a token, where it was asked for in advance.
+    """
 
     max_tokens: int | None = None
     n_messages: int = 1
     stream: bool = False
+    surprisal: float = MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +117,9 @@ class ContextVector:
 
 @dataclass(frozen=True, slots=True)
 class ArtefactVector:
-    """A learned context's facts and its questions' embeddings (n, dim). Cacheable."""
+    """A learned context's own features and its questions' embeddings (n, dim). Cacheable."""
 
-    facts: ArtefactFacts
+    features: Mapping[str, float]
     questions: Embeddings
 
 
@@ -194,7 +205,7 @@ class FeatureExtractor:
         n_words, n_lines = len(words), sum(1 for line in text.splitlines() if line.strip())
         n_sentences = len([part for part in _SENTENCE_END.split(text) if part.strip()])
         n_number_words = sum(1 for word in lower if word in _NUMBER_WORDS)
-        embedding = self._embedder.embed([_shortened(text)])[0]
+        embedding = self.context_embedding(text)
         values = {
             "ctx_chars": len(text),
             "ctx_words": n_words,
@@ -222,9 +233,26 @@ class FeatureExtractor:
         )
         return ContextVector(features=_clipped(values), embedding=embedding, words=content)
 
+    def context_embedding(self, text: str) -> NDArray[np.float32]:
+        """The embedding of a context alone, (dim,)."""
+        return self._embedded(_shortened(text))
+
+    def query_embedding(self, text: str) -> NDArray[np.float32]:
+        """The embedding of a query, (dim,)."""
+        return self._embedded(text)
+
     def artefact(self, facts: ArtefactFacts) -> ArtefactVector:
         """Embed the anticipated questions of a learned context. Cache it."""
-        return ArtefactVector(facts=facts, questions=self._embedder.embed(facts.questions))
+        values = {
+            "art_notes": facts.n_notes,
+            "art_questions": facts.n_questions,
+            "art_confidence": facts.mean_confidence,
+            "art_verified": facts.verified_share,
+            "art_tokens": facts.tokens,
+        }
+        return ArtefactVector(
+            features=_clipped(values), questions=self._embedder.embed(facts.questions)
+        )
 
     def decision(
         self,
@@ -253,6 +281,8 @@ class FeatureExtractor:
             _question_kind(query): 1.0,
             "q_context_cosine": MISSING,
             "q_context_overlap": MISSING,
+            "q_past_similarity": history.precedents.similarity(embedding),
+            "q_surprisal": request.surprisal,
             "req_max_tokens": MISSING if request.max_tokens is None else request.max_tokens,
             "req_messages": request.n_messages,
             "req_stream": request.stream,
@@ -264,6 +294,7 @@ class FeatureExtractor:
             "hist_queries": history.n_queries,
             "hist_age_s": history.age_s,
             "hist_since_last_s": history.seconds_since_last,
+            **history.precedents.values,
         }
         return {
             **(_NO_CONTEXT if context is None else context.features),
@@ -271,6 +302,10 @@ class FeatureExtractor:
             **(_NO_ARTEFACT if artefact is None else _artefact_features(artefact, embedding)),
             **_clipped(history_values),
         }
+
+    def _embedded(self, text: str) -> NDArray[np.float32]:
+        embedding: NDArray[np.float32] = self._embedder.embed([text])[0]
+        return embedding
 
     def _anchor_embeddings(self) -> Embeddings:
         # Two threads may both compute it: the result is the same.
@@ -295,39 +330,35 @@ def matrix(rows: Sequence[Mapping[str, float]], strategies: Sequence[str]) -> ND
         raise ValueError(message)
     out = np.empty((len(rows), len(FEATURES)), dtype=np.float64)
     n_decision = len(_DECISION_NAMES)
+    own = np.array([_strategy_values(name) for name in strategies]).reshape(
+        -1, len(_STRATEGY_NAMES)
+    )
     previous: Mapping[str, float] | None = None
     decision = np.empty(n_decision)
-    for index, (row, strategy) in enumerate(zip(rows, strategies, strict=True)):
-        own = _strategy_values(strategy)
+    for index, row in enumerate(rows):
         # The candidates of one decision share one mapping: read it once.
         if row is not previous:
-            decision = np.array([row.get(name, MISSING) for name in _DECISION_NAMES])
+            found = map(row.get, _DECISION_NAMES, repeat(MISSING))
+            decision = np.fromiter(found, np.float64, n_decision)
             previous = row
         out[index, :n_decision] = decision
-        out[index, n_decision:] = own
-        if not own[2]:
-            out[index, _ARTEFACT_COLUMNS] = MISSING
+    out[:, n_decision:] = own
+    out[own[:, 2] == 0, _ARTEFACT_COLUMNS] = MISSING
     return out
 
 
 def _artefact_features(
     artefact: ArtefactVector, query_embedding: NDArray[np.float32]
 ) -> dict[str, float]:
-    facts = artefact.facts
-    values = {
-        "art_notes": facts.n_notes,
-        "art_questions": facts.n_questions,
-        "art_confidence": facts.mean_confidence,
-        "art_verified": facts.verified_share,
-        "art_tokens": facts.tokens,
-        "art_similarity_max": MISSING,
-        "art_similarity_top3": MISSING,
-    }
+    values = {"art_similarity_max": MISSING, "art_similarity_top3": MISSING}
     if len(artefact.questions):
-        similarities = np.sort(artefact.questions @ query_embedding)
-        values["art_similarity_max"] = float(similarities[-1])
-        values["art_similarity_top3"] = float(similarities[-3:].mean())
-    return _clipped(values)
+        similarities = artefact.questions @ query_embedding
+        similarities.sort()
+        nearest = similarities[-3:]
+        values["art_similarity_max"] = float(nearest[-1])
+        # As nearest.mean() would, in a quarter of its time.
+        values["art_similarity_top3"] = float(np.add.reduce(nearest) / np.float32(len(nearest)))
+    return {**artefact.features, **_clipped(values)}
 
 
 def _question_kind(query: str) -> str:

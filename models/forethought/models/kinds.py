@@ -29,8 +29,9 @@ KINDS: Final = (
 _RIDGE: Final = 33.0
 """Chosen by cross-validation over the contexts of bench/recorded, among 10, 33 and 100."""
 
-_COLUMNS: Final = [FEATURE_NAMES.index(name) for name in KINDS]
-_OWN: Final = [FEATURE_NAMES.index(name) for name in strategy_features(KNOWN_STRATEGIES[0])]
+_COLUMNS: Final = np.array([0, *(FEATURE_NAMES.index(name) for name in KINDS)])
+"""The first is a place for the ones."""
+_OWN: Final = np.array([FEATURE_NAMES.index(n) for n in strategy_features(KNOWN_STRATEGIES[0])])
 _RADIX: Final = np.array([9.0, 3.0, 1.0])
 """The strategy features are whole numbers below 3: so they become one."""
 
@@ -56,10 +57,10 @@ class KindRows(NamedTuple):
     @classmethod
     def of(cls, X: Floats) -> KindRows:
         """Read them from X, shape (n, n_features)."""
-        kinds = np.ones((len(X), 1 + len(KINDS)))
-        found = X[:, _COLUMNS]
-        kinds[:, 1:] = np.where(np.isnan(found), 0.0, found)
-        return cls(_PLACE[(X[:, _OWN] @ _RADIX).astype(np.intp)], kinds)
+        kinds = X.take(_COLUMNS, axis=1)
+        kinds[np.isnan(kinds)] = 0.0
+        kinds[:, 0] = 1.0
+        return cls(_PLACE[(X.take(_OWN, axis=1) @ _RADIX).astype(np.intp)], kinds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -24,16 +24,21 @@ from forethought.models import boosting
 from forethought.models.booster import Booster
 from forethought.models.calibration import IDENTITY, Calibration, Floats, fit_calibration, sigmoid
 from forethought.models.features import FEATURE_NAMES, matrix
+from forethought.models.forest import forest_of
+from forethought.models.history import REALISED
 from forethought.models.kinds import KindModel, KindRows
+from forethought.models.spread import Spread
 
 Head = Literal["quality", "tokens", "latency_ms"]
 HEADS: Final[tuple[Head, ...]] = ("quality", "tokens", "latency_ms")
 
 INCREASING: Final[Mapping[Head, frozenset[str]]] = {
-    # Notes that agree, that passed a check, and that foresaw this question can only help.
+    # Notes that agree, that passed a check, and that foresaw this question can only help; what was
+    # right here, or on what is like it, speaks for the next answer.
     "quality": frozenset(
         {"art_confidence", "art_verified", "art_similarity_max", "art_similarity_top3"}
-    ),
+    )
+    | REALISED,
     # A higher limit never makes an answer shorter.
     "tokens": frozenset({"req_max_tokens"}),
     # More to read or to write takes longer.
@@ -41,17 +46,26 @@ INCREASING: Final[Mapping[Head, frozenset[str]]] = {
 }
 
 _MEAN_RATIO_BOUNDS: Final = (0.5, 3.0)
+_USES_LEARNED: Final = FEATURE_NAMES.index("strategy_uses_learned")
+_MAX_TOKENS: Final = FEATURE_NAMES.index("req_max_tokens")
 Values = NDArray[Any] | Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomePrediction:
-    """Means, each of shape (n,). ``quality_low`` is the lower end of a 90% interval."""
+    """Means, each of shape (n,). ``quality_low`` and ``quality_high`` are a 90% interval of it.
+
+    ``tokens_p90`` and ``latency_ms_p90`` are what nine answers in ten stay below; NaN where the
+    model was fitted before it knew how far answers spread.
+    """
 
     quality: Floats
     tokens: Floats
     latency_ms: Floats
     quality_low: Floats
+    quality_high: Floats
+    tokens_p90: Floats
+    latency_ms_p90: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +100,15 @@ class OutcomeModel:
     """Quality by calibrated cross-entropy; tokens and latency by least squares on log(1 + y).
 
     ``mean_ratio`` turns the typical value that exp(mean log) gives into the mean, which is what
-    costs: the ratio of the summed actual to the summed out-of-fold predicted values.
+    costs: the ratio of the summed actual to the summed out-of-fold predicted values. ``spread``
+    says how far single answers lie from it; a head without one has no quantiles.
     """
 
     kinds: KindModel
     boosters: Mapping[Head, Booster]
     calibration: Calibration
     mean_ratio: Mapping[Head, float]
+    spread: Mapping[Head, Spread] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -141,24 +157,44 @@ class OutcomeModel:
     def with_head(
         self, head: Head, problem: HeadProblem, fitted: boosting.CrossFit, *, seed: int
     ) -> OutcomeModel:
-        """The model with one head fitted anew, its calibration or mean ratio with it."""
+        """The model with one head fitted anew, its calibration or mean ratio and spread with it."""
         changed = replace(self, boosters={**self.boosters, head: fitted.booster})
         if head == "quality":
             calibration = fit_calibration(fitted.out_of_fold, problem.y, problem.groups, seed=seed)
             return replace(changed, calibration=calibration)
         ratio = mean_ratio(problem.y, fitted.out_of_fold)
-        return replace(changed, mean_ratio={**self.mean_ratio, head: ratio})
+        own = KindRows.of(problem.X).strategy
+        spread = Spread.fit(problem.y, fitted.out_of_fold, own, problem.groups)
+        return replace(
+            changed,
+            mean_ratio={**self.mean_ratio, head: ratio},
+            spread={**self.spread, head: spread},
+        )
 
     def predict(self, X: Floats) -> OutcomePrediction:
-        """Predict for the rows of ``features.matrix``; about 0.1 ms for 8 candidates."""
-        raw = self.kinds(KindRows.of(X)) + self.boosters["quality"].predict(X, raw=True)
-        quality = self.calibration(sigmoid(raw))
-        return OutcomePrediction(
-            quality=quality.mean,
-            tokens=self._mean("tokens", X),
-            latency_ms=self._mean("latency_ms", X),
-            quality_low=quality.low,
-        )
+        """Predict for the rows of ``features.matrix``."""
+        return self._predicted(X, [self.boosters[head].predict(X, raw=True) for head in HEADS])
+
+    def predict_for(self, row: Mapping[str, float], strategies: Sequence[str]) -> OutcomePrediction:
+        """Predict for one decision answered by each of ``strategies``.
+
+        As ``predict`` of their matrix, in a third of its time (``forest``).
+        """
+        X = matrix([row] * len(strategies), strategies)
+        forest = forest_of(tuple(self.boosters[head] for head in HEADS))
+        if forest is None or not len(X):
+            return self.predict(X)
+        # The features of the learned context are NaN where it is not read.
+        fullest = X[int(X[:, _USES_LEARNED].argmax())]
+        return self._predicted(X, forest.scores(fullest, strategies))
+
+    def quantile(self, head: Head, X: Floats, level: float) -> Floats:
+        """What a share ``level`` (of ``spread.LEVELS``) of such answers stays below, shape (n,).
+
+        Of tokens or latency. NaN where the head has no spread.
+        """
+        typical = boosting.predict(self.boosters[head], X)
+        return self._quantile(head, typical, KindRows.of(X), X, level)
 
     def explain(self, row: Floats, head: Head = "quality") -> list[tuple[str, float]]:
         """What each feature adds to the score of one row of ``features.matrix``, largest first.
@@ -180,6 +216,7 @@ class OutcomeModel:
             "kinds": self.kinds.to_json(),
             "calibration": self.calibration.to_json(),
             "mean_ratio": dict(self.mean_ratio),
+            "spread": {head: spread.to_json() for head, spread in self.spread.items()},
         }
         return {
             "outcome.json": json.dumps(fitted, sort_keys=True),
@@ -188,8 +225,12 @@ class OutcomeModel:
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, str]) -> OutcomeModel:
-        """Raises ValueError, KeyError or TypeError where they are not what to_texts made."""
+        """Raises ValueError, KeyError or TypeError where they are not what to_texts made.
+
+        A model that was saved before there was a spread has none: it predicts no quantiles.
+        """
         fitted = json.loads(texts["outcome.json"])
+        spread = fitted.get("spread", {})
         return cls(
             kinds=KindModel.from_json(fitted["kinds"]),
             boosters={
@@ -201,11 +242,37 @@ class OutcomeModel:
                 "tokens": float(fitted["mean_ratio"]["tokens"]),
                 "latency_ms": float(fitted["mean_ratio"]["latency_ms"]),
             },
+            spread={head: Spread.from_json(spread[head]) for head in HEADS if head in spread},
         )
 
-    def _mean(self, head: Head, X: Floats) -> Floats:
-        typical = np.expm1(boosting.predict(self.boosters[head], X))
-        return np.asarray(np.maximum(typical, 0.0) * self.mean_ratio[head])
+    def _predicted(self, X: Floats, scores: Sequence[Floats]) -> OutcomePrediction:
+        """The prediction, from the trees' raw scores of each head in the order of ``HEADS``."""
+        of_trees, tokens, latency = scores
+        rows = KindRows.of(X)
+        quality = self.calibration(sigmoid(self.kinds(rows) + of_trees))
+        return OutcomePrediction(
+            quality=quality.mean,
+            tokens=self._mean("tokens", tokens),
+            latency_ms=self._mean("latency_ms", latency),
+            quality_low=quality.low,
+            quality_high=quality.high,
+            tokens_p90=self._quantile("tokens", tokens, rows, X, 0.9),
+            latency_ms_p90=self._quantile("latency_ms", latency, rows, X, 0.9),
+        )
+
+    def _mean(self, head: Head, typical: Floats) -> Floats:
+        """The mean, from predicted logarithms of shape (n,)."""
+        return np.asarray(np.maximum(np.expm1(typical), 0.0) * self.mean_ratio[head])
+
+    def _quantile(
+        self, head: Head, typical: Floats, rows: KindRows, X: Floats, level: float
+    ) -> Floats:
+        spread = self.spread.get(head)
+        if spread is None:
+            return np.full(len(X), np.nan)
+        found = np.maximum(np.expm1(typical + spread.of(rows.strategy, level)), 0.0)
+        # No answer is longer than its limit. NaN, no limit, bounds nothing.
+        return np.fmin(found, X[:, _MAX_TOKENS]) if head == "tokens" else np.asarray(found)
 
 
 def head_problem(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from forethought.models.booster import Booster
 from forethought.models.calibration import Calibration, Floats, Interval, fit_calibration
 from forethought.models.concentration import bounds, fit_concentration
 from forethought.models.features import CONTEXT_FEATURES, HISTORY_FEATURES, MISSING
+from forethought.models.history import REALISED
 
 STRATEGY: Final = "learned:low"
 """The strategy whose logged outcomes are the labels."""
@@ -46,6 +48,7 @@ class OwnProblem:
             self.groups,
             objective="cross_entropy",
             feature_names=PREDICTABILITY_NAMES,
+            increasing=REALISED,
             seed=seed,
             init=self.init,
             params=params,
@@ -180,5 +183,7 @@ def _distinct(X: Floats, groups: Sequence[Hashable]) -> list[int]:
 
 
 def _matrix(rows: Sequence[Row]) -> Floats:
-    values = [[row.get(name, MISSING) for name in PREDICTABILITY_NAMES] for row in rows]
-    return np.array(values, dtype=np.float64).reshape(len(rows), len(PREDICTABILITY_NAMES))
+    width = len(PREDICTABILITY_NAMES)
+    values = (map(row.get, PREDICTABILITY_NAMES, repeat(MISSING)) for row in rows)
+    found = np.fromiter(chain.from_iterable(values), np.float64, width * len(rows))
+    return found.reshape(len(rows), width)

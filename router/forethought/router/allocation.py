@@ -13,9 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
+from forethought.router.exploration import (
+    ExplorationKind,
+    log_odds_sd,
+    probability_best,
+    softmax,
+)
 from forethought.router.records import Candidate
 
 _NEVER: Final = 1e15
@@ -29,9 +35,12 @@ class Preferences:
     ``value_usd``: worth of a right answer. ``latency_usd_per_s``: price of a second's wait.
     ``quality_margin``: how far below ``direct`` the predicted quality may be.
     ``quality_floor``: an absolute lower bound beside it. ``exploration``: probability of
-    choosing uniformly among the admissible strategies. ``trust`` in (0, 1]: the ski-rental
-    lambda; the smaller, the more the demand forecast is believed. ``cost_multiplier``: how many
-    dollars of worth a dollar spent has to bring, 1 unless a budget says otherwise; above 0.
+    choosing uniformly among the admissible strategies; ``exploration_kind`` says how the rest is
+    shared (``exploration``), ``temperature_usd``, above 0, is that of softmax, in utility.
+    ``trust`` in (0, 1]: the ski-rental lambda; the smaller, the more the demand forecast is
+    believed. ``cost_multiplier``: how many dollars of worth a dollar spent has to bring, 1 unless
+    a budget says otherwise; above 0. ``max_latency_ms``: a strategy is admitted if nine answers in
+    ten are expected within it; None: no limit.
     """
 
     value_usd: float = 0.002
@@ -41,9 +50,12 @@ class Preferences:
     exploration: float = 0.05
     trust: float = 0.5
     cost_multiplier: float = 1.0
+    exploration_kind: ExplorationKind = "epsilon"
+    temperature_usd: float = 0.0001
+    max_latency_ms: float | None = None
 
     @classmethod
-    def with_floor(cls, quality_floor: float, **others: float) -> Preferences:
+    def with_floor(cls, quality_floor: float, **others: Any) -> Preferences:
         """Preferences for the cheapest strategy that holds ``quality_floor``, its wait priced in.
 
         ``direct`` sets no bound beside it: one that holds the floor may be worse than ``direct``.
@@ -104,27 +116,60 @@ def quality_bound(candidates: Sequence[Candidate], preferences: Preferences) -> 
     return max([preferences.quality_floor, *within])
 
 
+def preferred(candidates: Sequence[Candidate], preferences: Preferences) -> str:
+    """The policy's own choice: the best utility within the quality bound.
+
+    Raises:
+        ValueError: There is nothing to choose from.
+    """
+    held = acceptable(candidates, preferences)
+    if held:
+        return max(held, key=_utility).strategy
+    return _admissible(candidates)[0].strategy
+
+
 def with_propensities(
     candidates: Sequence[Candidate], preferences: Preferences
 ) -> tuple[Candidate, ...]:
-    """Set each candidate's propensity: greedy in utility, uniform with ``exploration``.
+    """Set each candidate's propensity: a floor for the admissible, more within the quality bound.
 
-    They sum to 1 over the admissible candidates; an excluded one has 0.
+    The floor is ``exploration`` shared evenly, the rest is shared by ``exploration_kind``. They
+    sum to 1 over the admissible candidates; an excluded one has 0.
     """
-    admissible = [c.strategy for c in candidates if c.excluded is None]
-    if not admissible:
-        message = "no admissible candidate; direct always is"
-        raise ValueError(message)
-    held = acceptable(candidates, preferences)
-    best = max(held, key=_utility).strategy if held else admissible[0]
+    admissible = _admissible(candidates)
+    shares = _shares(acceptable(candidates, preferences) or admissible[:1], preferences)
     floor = preferences.exploration / len(admissible)
 
     def propensity(candidate: Candidate) -> float:
         if candidate.excluded is not None:
             return 0.0
-        return floor + (1.0 - preferences.exploration if candidate.strategy == best else 0.0)
+        return floor + (1.0 - preferences.exploration) * shares.get(candidate.strategy, 0.0)
 
-    return tuple(replace(c, propensity=propensity(c)) for c in candidates)
+    return tuple(c.with_propensity(propensity(c)) for c in candidates)
+
+
+def _admissible(candidates: Sequence[Candidate]) -> list[Candidate]:
+    admissible = [c for c in candidates if c.excluded is None]
+    if not admissible:
+        message = "no admissible candidate; direct always is"
+        raise ValueError(message)
+    return admissible
+
+
+def _shares(held: Sequence[Candidate], preferences: Preferences) -> dict[str, float]:
+    """How ``held`` share what is not explored evenly, by strategy; one left out has nothing."""
+    kind, value = preferences.exploration_kind, preferences.value_usd
+    # Without a worth of quality nothing about a utility is uncertain.
+    if len(held) == 1 or kind == "epsilon" or (kind == "thompson" and not value):
+        return {max(held, key=_utility).strategy: 1.0}
+    utilities = [_utility(c) for c in held]
+    if kind == "softmax":
+        found = softmax(utilities, preferences.temperature_usd)
+    else:
+        qualities = [c.quality or 0.0 for c in held]
+        sds = [log_odds_sd(c.quality or 0.0, c.quality_low, c.quality_high) for c in held]
+        found = probability_best(utilities, qualities, sds, value)
+    return {c.strategy: share for c, share in zip(held, found, strict=True)}
 
 
 def plan_sleep(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from forethought.router.context import text_of
+from forethought.router.dialects.base import Translated
 from forethought.router.errors import UpstreamError
 from forethought.router.fallbacks import Fallbacks, fails
 from forethought.router.outcomes import ESTIMATED
@@ -34,6 +35,8 @@ class Calls:
     ) -> None:
         self.made = 0
         self.estimated = False
+        self.warnings: dict[str, list[str]] = {}
+        """What of a request a model that was asked instead does not get, by model."""
         self._upstream = upstream
         self._headers = headers
         self._fallbacks = fallbacks
@@ -49,21 +52,27 @@ class Calls:
         return sum(self._used, Usage())
 
     async def __call__(self, body: Mapping[str, Any]) -> UpstreamReply:
-        if self._fallbacks is None:
-            return await self._made(body)
-        for model in self._fallbacks.models:
+        first = body
+        while True:
             try:
                 reply = await self._made(body)
             except UpstreamError as error:
+                following = self._after(body["model"], first)
+                if following is None:
+                    raise
                 why = error.code
             else:
-                if not fails(reply.status):
+                following = self._after(body["model"], first) if fails(reply.status) else None
+                if following is None:
                     return reply
                 why = f"HTTP status {reply.status}"
-            log.warning("%s: %s; asking %s", body["model"], why, model)
+            log.warning("%s: %s; asking %s", body["model"], why, following.body["model"])
             self._left.append(f"{body['model']}: {why}")
-            body = self._fallbacks.body(body, model)
-        return await self._made(body)
+            body = following.body
+            self.warnings[body["model"]] = following.warnings
+
+    def _after(self, model: str, first: Mapping[str, Any]) -> Translated | None:
+        return None if self._fallbacks is None else self._fallbacks.after(model, first)
 
     def model_of(self, reply: UpstreamReply | None) -> str | None:
         """The model that gave ``reply``, or None the one called last; None without a call."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from forethought.models.features import matrix
 from forethought.router.allocation import Preferences, utility, with_propensities
+from forethought.router.blending import Offset, Offsets, logged_offsets
 from forethought.router.pricing import Prices, cost
 from forethought.router.records import Candidate, LoggedDecision, Usage
 
@@ -23,52 +23,94 @@ def predict_candidates(
     inputs: Mapping[str, Usage],
     prices: Prices | None,
     preferences: Preferences,
+    offsets: Offsets | None = None,
 ) -> tuple[Candidate, ...]:
     """Predict every admissible strategy's outcome and utility, in one call a head.
 
-    Raises ValueError where a prediction is not finite.
+    ``offsets`` are what the tenant's own answers add to the policy's qualities. Raises ValueError
+    where a prediction is not finite.
     """
     names = [n for n, why in excluded.items() if why is None]
-    predicted = bundle.outcome.predict(matrix([features] * len(names), names))
+    predicted = bundle.outcome.predict_for(features, names)
     found: dict[str, Candidate] = {}
-    for name, quality, quality_low, tokens, latency_ms in zip(
+    for name, quality, low, high, tokens, tokens_p90, latency_ms, latency_ms_p90 in zip(
         names,
         predicted.quality.tolist(),
         predicted.quality_low.tolist(),
+        predicted.quality_high.tolist(),
         predicted.tokens.tolist(),
+        predicted.tokens_p90.tolist(),
         predicted.latency_ms.tolist(),
+        predicted.latency_ms_p90.tolist(),
         strict=True,
     ):
         if not math.isfinite(quality + tokens + latency_ms):
             message = f"the prediction for {name} is not finite"
             raise ValueError(message)
-        spent = cost(_with_output(inputs[name], round(tokens)), prices)
+        offset = None if offsets is None else offsets.get(name)
+        if offset is not None:
+            quality, low, high = offset.moved(quality, low, high)  # noqa: PLW2901
+        spent = cost(inputs[name], prices, output_tokens=round(tokens))
         found[name] = Candidate(
             strategy=name,
             quality=quality,
-            quality_low=quality_low,
+            quality_low=low,
+            quality_high=high,
             output_tokens=tokens,
+            output_tokens_p90=_known(tokens_p90),
             cost_usd=spent,
             latency_ms=latency_ms,
+            latency_ms_p90=_known(latency_ms_p90),
             utility=utility(
                 quality, cost_usd=spent, latency_ms=latency_ms, preferences=preferences
             ),
+            **({} if offset is None else _logged(offset)),
         )
+    if preferences.max_latency_ms is not None:
+        found = _within(found, preferences.max_latency_ms)
     return tuple(
         found.get(name) or Candidate(strategy=name, excluded=why) for name, why in excluded.items()
     )
 
 
-def _with_output(usage: Usage, tokens: int) -> Usage:
-    # As dataclasses.replace would, in half its time: a decision does this for every candidate.
-    return Usage(
-        input_tokens=usage.input_tokens,
-        cached_tokens=usage.cached_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        cache_write_1h_tokens=usage.cache_write_1h_tokens,
-        output_tokens=tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-    )
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 1)
+
+
+def _logged(offset: Offset) -> dict[str, Any]:
+    """The fields of a candidate that say what the tenant's own answers did to it."""
+    fields: dict[str, Any] = {"offset": offset.mean, "offset_sd": offset.sd}
+    if offset.n:
+        fields |= {
+            "graded": offset.n,
+            "graded_right": offset.right,
+            "graded_predicted": offset.predicted,
+        }
+    return fields
+
+
+def _within(found: Mapping[str, Candidate], max_latency_ms: float) -> dict[str, Candidate]:
+    """Exclude what is slower than the limit in more than one of ten answers, but for the fastest.
+
+    Where the policy knows no quantile, its mean stands in.
+    """
+
+    def slow_ms(candidate: Candidate) -> float:
+        p90 = candidate.latency_ms_p90
+        return (candidate.latency_ms or 0.0) if p90 is None else p90
+
+    fastest = min(found.values(), key=slow_ms, default=None)
+    return {
+        name: candidate
+        if candidate is fastest or slow_ms(candidate) <= max_latency_ms
+        else replace(
+            candidate,
+            utility=None,
+            excluded=f"one answer in ten takes longer than {slow_ms(candidate) / 1000:.1f} s, "
+            f"and the limit is {max_latency_ms / 1000:g} s",
+        )
+        for name, candidate in found.items()
+    }
 
 
 def target_probabilities(
@@ -80,12 +122,15 @@ def target_probabilities(
     """With which probability ``bundle`` would have chosen each strategy for a logged decision.
 
     The input tokens are those of the logged candidates; only what the bundle predicts changes.
+    The tenant's own answers moved the qualities of the policy that decided; another starts anew.
     """
     decision = logged.decision
     excluded = {c.strategy: c.excluded for c in decision.candidates}
+    own = decision.policy_version == bundle.version
     repriced = predict_candidates(
-        bundle, decision.features, excluded, {n: Usage() for n in excluded}, prices, preferences
-    )
+        bundle, decision.features, excluded, {n: Usage() for n in excluded}, prices, preferences,
+        logged_offsets(decision.candidates) if own else None,
+    )  # fmt: skip
     before = {c.strategy: c for c in decision.candidates}
     with_input = [
         replace(

@@ -1,13 +1,17 @@
 """Find the context in a request: the stable prefix that many queries share.
 
 A request can end its context after any message but the last, or, inside the last user
-message, after any paragraph ("document, blank line, question"). Each such place is a
-*boundary* with a hash of all that precedes it. The context of a request is, in this order:
+message, after any paragraph ("document, blank line, question") or in front of a line that is
+labelled as the question ("Question: ..."). Each such place is a *boundary* with a hash of all that
+precedes it. The context of a request is, in this order:
 
-1. the longest boundary that is a known context of the tenant;
-2. the longest boundary that an earlier, different request of the tenant also had;
-3. on first sight: the messages before the last user message; or, for a lone user message,
-   its text before the last paragraph where that is long enough to be a document.
+1. the longest boundary that is a known context of the tenant; of a conversation that began with
+   document and question in one message also one inside that message;
+2. the longest boundary that an earlier, different request of the tenant also had. A boundary inside
+   an earlier message is none of these: the turns of one conversation show no sharing;
+3. on first sight: the messages before the last user message; or, for a lone user message, its text
+   before the question where that is long enough to be a document. The question is what is labelled
+   so, else the last paragraph.
 
 The hash of a prefix that is one piece of text depends on that text alone, not on its role,
 so a document registered by ``POST /v1/contexts`` is found again whether the client sends it as
@@ -21,7 +25,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
 
@@ -34,7 +38,14 @@ MIN_TEXT_PREFIX: Final = 200
 MAX_TEXT_BOUNDARIES: Final = 64
 """A message has at most so many paragraph boundaries (the last ones): bounds the hashing."""
 
-_PARAGRAPH: Final = re.compile(r"\n[ \t\r]*\n\s*")
+_JSON: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+"""Made once: json.dumps would make one for each message."""
+
+_LABEL: Final = r"(?:(?:user(?:'s)? )?(?:question|query)\**:|<(?:user_)?(?:question|query)>)"
+"""How RAG prompts name the question: LangChain's, LlamaIndex', Haystack's; XML tags."""
+
+_PLACE: Final = re.compile(rf"\n[ \t\r]*\n\s*|\n(?=[#* \t]*{_LABEL})", re.IGNORECASE)
+_QUESTION: Final = re.compile(rf"(?:^|\n)[#* \t]*(?P<label>{_LABEL})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,8 @@ class Boundary:
     hash: str
     size: int
     """Characters of the context, roughly: what a learned context would save re-reading of."""
+    earlier: bool = False
+    """Inside a message before the last user's: only a known context ends there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +90,11 @@ class Sightings:
         return first is not None and first != request
 
     def add(self, tenant: str, boundaries: Sequence[Boundary], request: str) -> None:
-        """Remember that ``request`` had these boundaries."""
+        """Remember that ``request`` had these boundaries, those inside earlier turns left out."""
         with self._lock:
             for boundary in boundaries:
+                if boundary.earlier:
+                    continue
                 key = (tenant, boundary.hash)
                 self._seen.setdefault(key, request)
                 self._seen.move_to_end(key)
@@ -99,15 +114,16 @@ def text_of(content: Any) -> str:
 
 def context_hash(messages: Sequence[Message], tools: Any = None) -> str:
     """Identity of a context. One message of text without tools counts by its text alone."""
-    text = _sole_text(messages, tools)
-    if text is None:
-        return _chain(messages, tools)[-1]
-    return hashlib.sha256(b"text\0" + text.encode(errors="replace")).hexdigest()
+    sole = _sole_text_hash(messages[0], tools) if len(messages) == 1 else None
+    return sole or _chain(messages, tools)[-1]
 
 
-def request_hash(body: Mapping[str, Any]) -> str:
-    """Identity of a request's conversation: repeats of it say nothing about sharing."""
-    return _chain(body["messages"], body.get("tools"))[-1]
+def message_hashes(body: Mapping[str, Any]) -> list[str]:
+    """The hash of a request's conversation after each of its messages.
+
+    The last is the identity of the whole: repeats of it say nothing about sharing.
+    """
+    return _chain(body["messages"], body.get("tools"))
 
 
 def split(
@@ -115,6 +131,7 @@ def split(
     *,
     known: Callable[[str], bool],
     shared: Callable[[str], bool],
+    boundaries: Sequence[Boundary] | None = None,
 ) -> Split:
     """Cut a chat-completion request into context and query.
 
@@ -122,16 +139,43 @@ def split(
         body: The request; ``messages`` has been checked by ``check_messages``.
         known: Whether a hash is a context of this tenant.
         shared: Whether a hash was a boundary of an earlier, different request.
+        boundaries: What ``boundaries_of`` found in the body, if that is at hand.
     """
     messages: list[Message] = body["messages"]
     last = _last_user(messages)
-    boundaries = _boundaries(messages, last, body.get("tools"))
+    if boundaries is None:
+        boundaries = boundaries_of(body, message_hashes(body))
     chosen = next((b for b in reversed(boundaries) if known(b.hash)), None)
     if chosen is None:
-        chosen = next((b for b in reversed(boundaries) if shared(b.hash)), None)
+        chosen = next((b for b in reversed(boundaries) if not b.earlier and shared(b.hash)), None)
     if chosen is None:
-        chosen = _first_sight(boundaries, last)
+        chosen = _first_sight(boundaries, messages[last], last)
     return _cut(messages, chosen, last, tuple(boundaries))
+
+
+def boundaries_of(body: Mapping[str, Any], hashes: Sequence[str]) -> list[Boundary]:
+    """Every place up to the last user message where the context can end, in order.
+
+    ``hashes`` are the body's ``message_hashes``.
+    """
+    messages, tools = body["messages"], body.get("tools")
+    last = _last_user(messages)
+    found: list[Boundary] = []
+    size, left = 0, MAX_TEXT_BOUNDARIES
+    alone = _chain((), tools)[-1] if tools else None
+    for i, message in enumerate(messages[: last + 1]):
+        before = hashes[i - 1] if i else alone
+        content = message.get("content")
+        if isinstance(content, str) and (i == last or message["role"] == "user"):
+            most = MAX_TEXT_BOUNDARIES if i == last else left
+            inside = _text_boundaries(content, i, size, before, most)
+            left -= len(inside)
+            found += inside if i == last else [replace(b, earlier=True) for b in inside]
+        if i < last:
+            size += len(text_of(content))
+            sole = _sole_text_hash(messages[0], tools) if i == 0 else None
+            found.append(Boundary(i + 1, None, sole or hashes[i], size))
+    return found
 
 
 def check_messages(body: Mapping[str, Any]) -> None:
@@ -165,17 +209,18 @@ def plain_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{m['role']}: {text_of(m.get('content'))}".strip() for m in messages)
 
 
-def _sole_text(messages: Sequence[Message], tools: Any) -> str | None:
-    """The text of a lone message that holds nothing else; None for any other prefix.
+def _sole_text_hash(message: Message, tools: Any) -> str | None:
+    """The hash of the text of a lone message that holds nothing else; None for any other.
 
     What shows no text (an image, a tool call) has to count: else all images were one context.
     """
-    if len(messages) != 1 or tools or messages[0].get("tool_calls"):
+    if tools or message.get("tool_calls"):
         return None
-    content = messages[0].get("content")
+    content = message.get("content")
     if isinstance(content, list) and not all(map(_is_text_part, content)):
         return None
-    return text_of(content).strip() or None
+    text = text_of(content).strip()
+    return hashlib.sha256(b"text\0" + text.encode(errors="replace")).hexdigest() if text else None
 
 
 def _is_text_part(part: Any) -> bool:
@@ -193,32 +238,21 @@ def _last_user(messages: Sequence[Message]) -> int:
     )
 
 
-def _boundaries(messages: Sequence[Message], last: int, tools: Any) -> list[Boundary]:
-    """Every place up to the last user message where the context can end, in order."""
-    found: list[Boundary] = []
-    size = 0
-    chain = _chain(messages[:last], tools)
-    for i in range(1, last + 1):
-        size += len(text_of(messages[i - 1].get("content")))
-        hashed = context_hash(messages[:1], tools) if i == 1 else chain[i - 1]
-        found.append(Boundary(i, None, hashed, size))
-    content = messages[last].get("content")
-    if isinstance(content, str):
-        found += _text_boundaries(content, last, size, chain[-1] if last or tools else None)
-    return found
-
-
-def _text_boundaries(text: str, index: int, before: int, chain: str | None) -> list[Boundary]:
+def _text_boundaries(
+    text: str, index: int, before: int, chain: str | None, most: int
+) -> list[Boundary]:
     begin, stop = len(text) - len(text.lstrip()), len(text.rstrip())
     places = [
         (match.start(), match.end())
-        for match in _PARAGRAPH.finditer(text)
+        for match in _PLACE.finditer(text)
         if match.start() - begin >= MIN_TEXT_PREFIX and match.end() < stop
     ]
+    if not most or not places:
+        return []
     digest = hashlib.sha256(b"text\0" if chain is None else f"{chain}\0".encode())
     done = begin
     found = []
-    for start, offset in places[-MAX_TEXT_BOUNDARIES:]:
+    for start, offset in places[-most:]:
         end = start  # what is registered is hashed without the blanks around it
         while text[end - 1].isspace():
             end -= 1
@@ -266,14 +300,20 @@ def _without_marks(parts: Any) -> Any:
 
 
 def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    return _JSON.encode(value).encode()
 
 
-def _first_sight(boundaries: Sequence[Boundary], last: int) -> Boundary | None:
+def _first_sight(boundaries: Sequence[Boundary], asked: Message, last: int) -> Boundary | None:
     whole_messages = [b for b in boundaries if b.offset is None]
     if whole_messages:
         return whole_messages[-1]
-    return boundaries[-1] if boundaries and last == 0 else None
+    if not boundaries or last:
+        return None
+    questions = [match.start("label") for match in _QUESTION.finditer(asked["content"])]
+    if not questions:
+        return boundaries[-1]
+    # What follows the question, such as the document, differs with it.
+    return next((b for b in reversed(boundaries) if (b.offset or 0) <= questions[-1]), None)
 
 
 def _cut(
@@ -285,6 +325,7 @@ def _cut(
     context = list(messages[: at.index])
     query = user_text
     if at.offset is not None:
-        context.append({**messages[at.index], "content": user_text[: at.offset].rstrip()})
-        query = user_text[at.offset :]
+        text = text_of(messages[at.index].get("content"))
+        context.append({**messages[at.index], "content": text[: at.offset].rstrip()})
+        query = user_text if at.earlier else text[at.offset :]
     return Split(at, tuple(context), plain_text(context), query.strip(), boundaries)

@@ -5,7 +5,7 @@ latency), or what the operator prefers (the worth of a right answer, the price o
 quality bound). As a function of any one of them the choice is constant but for a few points:
 where the other strategy's utility meets a rival's, and where a quality meets the bound. So the
 nearest value that flips the choice lies at such a point, seen from what the number was; each is
-tried on the rule itself (``allocation.with_propensities``), rounded away from what it was, and
+tried on the rule itself (``allocation.preferred``), rounded away from what it was, and
 only what flips the choice is named.
 """
 
@@ -15,9 +15,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
-from forethought.router.allocation import Preferences, utility, with_propensities
+from forethought.router.allocation import Preferences, preferred, utility
 from forethought.router.records import Candidate
 from forethought.router.wording import number
 
@@ -79,8 +79,7 @@ def policys_choice(candidates: Sequence[Candidate], preferences: Preferences) ->
     Raises:
         ValueError: There is nothing to choose from.
     """
-    drawn = with_propensities(candidates, replace(preferences, exploration=0.0))
-    return max(drawn, key=lambda c: c.propensity).strategy
+    return preferred(candidates, preferences)
 
 
 def weighed(candidates: Iterable[Candidate], preferences: Preferences) -> tuple[Candidate, ...]:
@@ -142,8 +141,8 @@ def changed(
 ) -> tuple[tuple[Candidate, ...], Preferences]:
     """``candidates`` and ``preferences`` as they are once ``lever`` is ``becomes``."""
     if lever in _PREFERRED:
-        # A name that dataclasses.replace takes as a keyword.
-        preferences = replace(preferences, **{lever: becomes})
+        preference: dict[str, Any] = {lever: becomes}
+        preferences = replace(preferences, **preference)
         return weighed(candidates, preferences), preferences
     moved = tuple(_moved(c, lever, becomes) if c.strategy == strategy else c for c in candidates)
     return weighed(moved, preferences), preferences
@@ -154,10 +153,12 @@ def _moved(candidate: Candidate, lever: Lever, becomes: float) -> Candidate:
         return replace(candidate, cost_usd=becomes)
     if lever == "latency_ms":
         return replace(candidate, latency_ms=becomes)
-    low = candidate.quality_low
-    if low is not None:  # the interval moves with its middle
-        low = min(1.0, max(0.0, low + becomes - (candidate.quality or 0.0)))
-    return replace(candidate, quality=becomes, quality_low=low)
+    by = becomes - (candidate.quality or 0.0)  # the interval moves with its middle
+    low, high = (
+        None if end is None else min(1.0, max(0.0, end + by))
+        for end in (candidate.quality_low, candidate.quality_high)
+    )
+    return replace(candidate, quality=becomes, quality_low=low, quality_high=high)
 
 
 def _value(

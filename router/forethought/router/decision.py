@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final, Literal
@@ -18,12 +17,15 @@ from forethought.models.features import (
     FEATURE_VERSION,
     FeatureExtractor,
 )
-from forethought.router.allocation import Preferences, with_propensities
+from forethought.router.allocation import Preferences, preferred, with_propensities
+from forethought.router.blending import Blending
 from forethought.router.candidates import predict_candidates
+from forethought.router.experience import Experience
 from forethought.router.pricing import PriceTable
 from forethought.router.records import (
     Candidate,
     Decision,
+    new_decision_id,
 )
 from forethought.router.situation import Situation, SituationFeatures, expected_inputs
 from forethought.router.strategies import BY_NAME, RECALL, STRATEGIES, Request
@@ -52,7 +54,10 @@ class _Predicted:
 
 
 class Decider:
-    """Chooses strategies by a policy. ``bundle`` may be replaced between two decisions."""
+    """Chooses strategies by a policy. ``bundle`` may be replaced between two decisions.
+
+    ``blending`` moves its predictions by what tenants' own answers say; None: nothing does.
+    """
 
     def __init__(
         self,
@@ -62,10 +67,13 @@ class Decider:
         prices: PriceTable,
         preferences: Preferences,
         rng: random.Random | None = None,
+        experience: Experience | None = None,
+        blending: Blending | None = None,
     ) -> None:
         self.bundle = bundle
+        self.blending = blending
         self.preferences = preferences
-        self._features = SituationFeatures(extractor)
+        self._features = SituationFeatures(extractor, experience)
         self._prices = prices
         self._rng = rng or random.Random()
 
@@ -101,13 +109,14 @@ class Decider:
         try:
             foreseen = self._predict(bundle, situation, features, excluded, preferences)
             candidates = with_propensities(foreseen.candidates, preferences)
+            own = preferred(candidates, preferences)
         except Exception:
             log.exception("prediction failed; falling back to direct")
             return self._fallback(
                 situation, features, "the prediction failed", version=bundle.version
             )
         chosen = self._rng.choices(candidates, [c.propensity for c in candidates])[0]
-        greedy = max(candidates, key=lambda c: c.propensity)
+        greedy = next(c for c in candidates if c.strategy == own)
         return self._record(
             situation,
             chosen=chosen,
@@ -210,7 +219,11 @@ class Decider:
                 log.exception("prediction failed; %s is served all the same", name)
         known = {} if foreseen is None else {c.strategy: c for c in foreseen.candidates}
         candidates = {
-            n: replace(known.get(n, Candidate(strategy=n)), propensity=0.0, excluded=why)
+            n: replace(
+                found := known.get(n, Candidate(strategy=n)),
+                propensity=0.0,
+                excluded=why or found.excluded,
+            )
             for n, why in excluded.items()
         }
         chosen = candidates.get(name, Candidate(strategy=name))
@@ -240,8 +253,11 @@ class Decider:
         """Predict what can be predicted: strategies that only a client asks for cannot."""
         prices = self._prices.lookup(situation.model, situation.provider_url)
         predictable = {n: why for n, why in excluded.items() if n in STRATEGIES}
+        offsets = None
+        if self.blending is not None:
+            offsets = self.blending.of(bundle.version, situation.tenant, situation.model)
         candidates = predict_candidates(
-            bundle, features, predictable, expected_inputs(situation), prices, preferences
+            bundle, features, predictable, expected_inputs(situation), prices, preferences, offsets
         )
         found = bundle.predictability.predict([features])
         context = situation.context
@@ -271,7 +287,7 @@ class Decider:
     ) -> Decision:
         learned = situation.request.learned
         return Decision(
-            id=f"dec_{secrets.token_hex(12)}",
+            id=new_decision_id(situation.now),
             created_at=situation.now,
             tenant=situation.tenant,
             context_id=situation.context.id if situation.context else None,

@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Final
+from typing import Any, Final
 
 from forethought.models.explanation import (
     Attribution,
     Bounds,
     demand_bounds,
+    medians,
     of_difference,
     of_predictability,
     predictability_bounds,
@@ -25,6 +26,7 @@ from forethought.models.explanation import (
 )
 from forethought.router import wording
 from forethought.router.allocation import Preferences, acceptable, quality_bound
+from forethought.router.blending import policy_quality
 from forethought.router.counterfactuals import (
     Change,
     changes_for,
@@ -49,8 +51,11 @@ _OTHER_RULE: Final = (
 class ExplainedCandidate:
     """One candidate: what was foreseen of it, why it was or was not chosen, what would change it.
 
-    ``quality`` has its 90% interval, as far as it is known. ``within_bound`` says whether it held
-    the quality bound, None where that is not known. ``changes`` would make it the policy's choice.
+    ``quality`` has its 90% interval, as far as it is known. Half of the answers stay below the
+    ``_p50`` of output tokens and latency, nine in ten below the ``_p90``. ``policy_quality`` is
+    what the policy predicted before the tenant's own answers moved it by ``offset`` log-odds, of
+    which ``graded`` were this strategy's. ``within_bound`` says whether it held the quality bound,
+    None where that is not known. ``changes`` would make it the policy's choice.
     """
 
     strategy: str
@@ -58,10 +63,19 @@ class ExplainedCandidate:
     quality_low: float | None
     quality_high: float | None
     output_tokens: float | None
+    output_tokens_p50: float | None
+    output_tokens_p90: float | None
     cost_usd: float | None
     latency_ms: float | None
+    latency_ms_p50: float | None
+    latency_ms_p90: float | None
     utility: float | None
     propensity: float
+    policy_quality: float | None
+    offset: float | None
+    graded: int | None
+    graded_right: float | None
+    graded_predicted: float | None
     within_bound: bool | None
     verdict: str
     changes: tuple[Change, ...]
@@ -85,14 +99,14 @@ class Explanation:
     ``policys_choice`` is what the policy itself preferred, which differs from ``strategy`` where
     it explored, or was not asked. ``expected_queries`` counts all queries of the context, those
     seen included. ``missing`` lists what cannot be said, and why; ``text`` says all of it in
-    sentences, by subject: choice, forecasts, candidates, changes, features, missing.
+    sentences, by subject: choice, forecasts, own answers, candidates, changes, features, missing.
     """
 
     strategy: str
     policys_choice: str | None
     runner_up: str | None
     policy_version: str
-    preferences: Mapping[str, float] | None
+    preferences: Mapping[str, Any] | None
     predictability: Bounds | None
     expected_queries: Bounds | None
     candidates: tuple[ExplainedCandidate, ...]
@@ -128,7 +142,7 @@ def explain(decision: Decision, policy: FoundPolicy) -> Explanation:
     choice = _drawn(decision) if weighing is None else weighing.choice
     runner_up = _runner_up(decision, weighing, choice)
     against = choice if choice != decision.strategy else runner_up
-    bounds = _quality_bounds(decision, policy)
+    bounds, halves = _quality_bounds(decision, policy), _medians(decision, policy)
     expected = _expected_queries(decision, policy)
     predictability = _predictability(decision, policy)
     explanation = Explanation(
@@ -140,7 +154,14 @@ def explain(decision: Decision, policy: FoundPolicy) -> Explanation:
         predictability=predictability,
         expected_queries=expected,
         candidates=tuple(
-            _explained(c, decision, weighing, bounds.get(c.strategy)) for c in decision.candidates
+            _explained(
+                c,
+                decision,
+                weighing,
+                bounds.get(c.strategy),
+                halves.get(c.strategy, (None, None)),
+            )
+            for c in decision.candidates
         ),
         predictability_rests_on=_rests_on(decision, policy),
         difference=_difference(decision, policy, against),
@@ -184,6 +205,10 @@ def _drawn(decision: Decision) -> str | None:
     """What the policy preferred, by the logged propensities; None where they do not tell."""
     if decision.mode not in _DRAWN:
         return None
+    if decision.mode == "greedy":
+        return decision.strategy
+    if (decision.preferences or {}).get("exploration_kind", "epsilon") != "epsilon":
+        return None  # the likeliest need not be the preferred one
     top = max(c.propensity for c in decision.candidates)
     best = [c.strategy for c in decision.candidates if c.propensity == top]
     return best[0] if len(best) == 1 else None
@@ -204,6 +229,15 @@ def _quality_bounds(decision: Decision, policy: FoundPolicy) -> dict[str, Bounds
     if policy.bundle is None or not predicted:
         return {}
     return quality_bounds(policy.bundle.outcome, decision.features, predicted)
+
+
+def _medians(
+    decision: Decision, policy: FoundPolicy
+) -> dict[str, tuple[float | None, float | None]]:
+    predicted = [c.strategy for c in decision.candidates if c.quality is not None]
+    if policy.bundle is None or not predicted:
+        return {}
+    return medians(policy.bundle.outcome, decision.features, predicted)
 
 
 def _predictability(decision: Decision, policy: FoundPolicy) -> Bounds | None:
@@ -250,21 +284,33 @@ def _difference(decision: Decision, policy: FoundPolicy, against: str | None) ->
 
 
 def _explained(
-    candidate: Candidate, decision: Decision, weighing: Weighing | None, bounds: Bounds | None
+    candidate: Candidate,
+    decision: Decision,
+    weighing: Weighing | None,
+    bounds: Bounds | None,
+    halves: tuple[float | None, float | None],
 ) -> ExplainedCandidate:
+    low, high = candidate.quality_low, candidate.quality_high
     own = weighing is not None and candidate.strategy in {c.strategy for c in weighing.candidates}
     return ExplainedCandidate(
         strategy=candidate.strategy,
         quality=candidate.quality,
-        quality_low=bounds.low
-        if bounds and candidate.quality_low is None
-        else candidate.quality_low,
-        quality_high=None if bounds is None else bounds.high,
+        quality_low=bounds.low if bounds and low is None else low,
+        quality_high=bounds.high if bounds and high is None else high,
         output_tokens=candidate.output_tokens,
+        output_tokens_p50=halves[0],
+        output_tokens_p90=candidate.output_tokens_p90,
         cost_usd=candidate.cost_usd,
         latency_ms=candidate.latency_ms,
+        latency_ms_p50=halves[1],
+        latency_ms_p90=candidate.latency_ms_p90,
         utility=candidate.utility,
         propensity=candidate.propensity,
+        policy_quality=policy_quality(candidate),
+        offset=candidate.offset,
+        graded=candidate.graded,
+        graded_right=candidate.graded_right,
+        graded_predicted=candidate.graded_predicted,
         within_bound=candidate.strategy in weighing.held if weighing and own else None,
         verdict=_verdict(candidate, decision, weighing),
         changes=changes_for(candidate.strategy, weighing.candidates, weighing.preferences)

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from forethought.router.budget import Budget, dearest_usd, most_calls
 from forethought.router.calls import Calls, with_usage
 from forethought.router.errors import StoreError, UpstreamError
+from forethought.router.experience import Asked, Experience
 from forethought.router.fallbacks import fails
 from forethought.router.incoming import ChatRequest
 from forethought.router.known import Known, KnownContexts
@@ -33,11 +34,14 @@ from forethought.router.replies import (
     error_body,
     reply_headers,
 )
+from forethought.router.serving import Serving
 from forethought.router.sse import ChunkReader, Reader
 from forethought.router.strategies.base import Plan
 from forethought.router.strategies.vote import unstreamed
-from forethought.router.turns import Serving, Turn, Turns
+from forethought.router.surprisal import Surprisals
+from forethought.router.turns import Turn, Turns
 from forethought.router.upstream.base import Upstream, UpstreamReply, UpstreamStream
+from forethought.router.upstream.several import upstream_for
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +81,8 @@ class Gateway:
         observer: Is told of decisions, outcomes and failures.
         after_reply: Called with the context after each answer; plans sleep, off the path.
         budget: What may be spent; None where that is no matter.
+        experience: Is told of every query that was answered.
+        surprisals: Keeps how surprising they were; None where nobody asks.
     """
 
     def __init__(
@@ -91,6 +97,8 @@ class Gateway:
         observer: Observer,
         after_reply: Callable[[Known | None], None] | None = None,
         budget: Budget | None = None,
+        experience: Experience | None = None,
+        surprisals: Surprisals | None = None,
     ) -> None:
         self._upstream = upstream
         self._turns = turns
@@ -101,6 +109,8 @@ class Gateway:
         self._observer = observer
         self._after_reply = after_reply
         self._budget = budget
+        self._experience = experience
+        self._surprisals = surprisals
 
     async def decide(self, request: ChatRequest) -> Turn:
         """Choose how to answer; the decision is on its way to the disk when this returns.
@@ -125,15 +135,16 @@ class Gateway:
         """Answer in one piece. The outcome is durable when this returns."""
         if turn.plan is not None:
             return await self._planned(turn, turn.plan)
+        first = turn.body
         while True:
             measure = self._measure(turn)
             began = time.perf_counter()
             try:
                 reply = await self._upstream.complete(turn.body, turn.request.headers)
-                self._require_content(reply)
+                self._require_content(turn, reply)
             except UpstreamError as error:
                 turn.waited_s += time.perf_counter() - began
-                if self._falls_back(turn, measure, error):
+                if self._falls_back(turn, measure, error, first):
                     continue
                 return await self._failed(turn, error, measure.failed(error))
             except asyncio.CancelledError:
@@ -143,7 +154,7 @@ class Gateway:
                 self._finish_later(turn, measure.broken(error))
                 raise
             turn.waited_s += time.perf_counter() - began
-            if reply.status < 400 or not self._falls_back(turn, measure, reply):
+            if reply.status < 400 or not self._falls_back(turn, measure, reply, first):
                 return await self._whole(turn, reply, measure.whole(reply))
 
     @asynccontextmanager
@@ -156,6 +167,7 @@ class Gateway:
         if turn.plan is not None:
             yield as_stream(turn, await self._planned(turn, turn.plan))
             return
+        first = turn.body
         while True:
             measure = self._measure(turn)
             began, waited_s = time.perf_counter(), turn.waited_s
@@ -170,10 +182,10 @@ class Gateway:
                         return
                     body = b"".join([chunk async for chunk in upstream.chunks])
                     reply = UpstreamReply(upstream.status, upstream.headers, body)
-                    self._require_content(reply)
+                    self._require_content(turn, reply)
             except UpstreamError as error:
                 turn.waited_s = waited_s + time.perf_counter() - began
-                if self._falls_back(turn, measure, error):
+                if self._falls_back(turn, measure, error, first):
                     continue
                 yield await self._failed(turn, error, measure.failed(error))
                 return
@@ -184,7 +196,7 @@ class Gateway:
                 self._finish_later(turn, measure.broken(error))
                 raise
             turn.waited_s += time.perf_counter() - began
-            if reply.status < 400 or not self._falls_back(turn, measure, reply):
+            if reply.status < 400 or not self._falls_back(turn, measure, reply, first):
                 yield await self._whole(turn, reply, measure.whole(reply))
                 return
 
@@ -199,6 +211,7 @@ class Gateway:
             turn.calls = calls.made
             if turn.fallbacks is not None:
                 turn.answered_by = calls.model_of(reply)
+                turn.warnings = calls.warnings.get(turn.model, ())
                 if turn.model != turn.decision.model:
                     outcome = replace(outcome, model=turn.model)
             return calls.billed(outcome, self._prices_of)
@@ -272,7 +285,7 @@ class Gateway:
                 if passed := reader.feed(chunk):
                     yield passed
             last = reader.rest()
-            self._require_end(reader)
+            self._require_end(turn, reader)
             await self._finish(turn, measure.streamed(reader.seen, upstream.status))
             yield last
             if reader.done:
@@ -290,36 +303,42 @@ class Gateway:
             raise
 
     def _falls_back(
-        self, turn: Turn, measure: Measure, failure: UpstreamReply | UpstreamError
+        self,
+        turn: Turn,
+        measure: Measure,
+        failure: UpstreamReply | UpstreamError,
+        first: Mapping[str, Any],
     ) -> bool:
-        """Whether another model is asked; ``turn`` then has its body."""
+        """Whether another model is asked; ``turn`` then has its body. ``first`` was sent first."""
         if turn.fallbacks is None:
             return False
         if isinstance(failure, UpstreamReply) and not fails(failure.status):
             return False
-        failed, models = measure.failed_call(failure), turn.fallbacks.models
+        failed, following = measure.failed_call(failure), turn.fallbacks.after(turn.model, first)
         turn.failed += (failed,)
-        if len(turn.failed) > len(models):
+        if following is None:
+            turn.all_failed = True
             return False
-        following = models[len(turn.failed) - 1]
-        log.warning("%s: %s; asking %s", failed.model, failed.why, following)
-        turn.body = turn.fallbacks.body(turn.body, following)
+        log.warning("%s: %s; asking %s", failed.model, failed.why, following.body["model"])
+        turn.body, turn.warnings = following.body, following.warnings
         return True
 
-    def _require_end(self, reader: Reader) -> None:
+    def _require_end(self, turn: Turn, reader: Reader) -> None:
         if not reader.done and not reader.seen.ended:
+            name = upstream_for(self._upstream, turn.model)[0].name
             raise UpstreamError(
-                f"The upstream {self._upstream.name} ended the stream in mid-answer.",
-                param=self._upstream.name,
+                f"The upstream {name} ended the stream in mid-answer.",
+                param=name,
                 remedy="Try again.",
             )
 
-    def _require_content(self, reply: UpstreamReply) -> None:
+    def _require_content(self, turn: Turn, reply: UpstreamReply) -> None:
         # Clients take an empty stream for an empty answer, and try a 502 again.
         if reply.status < 400 and not reply.body.strip():
+            name = upstream_for(self._upstream, turn.model)[0].name
             raise UpstreamError(
-                f"The upstream {self._upstream.name} answered with nothing.",
-                param=self._upstream.name,
+                f"The upstream {name} answered with nothing.",
+                param=name,
                 remedy="Try again.",
             )
 
@@ -341,9 +360,11 @@ class Gateway:
             outcome = _with_failures(turn, outcome)
         self._settle(outcome)
         if outcome.status == "ok":
-            self._count_query(turn)
+            self._count_query(turn, outcome)
         turn.logged = await self._store(turn, outcome)
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
+        if outcome.status == "ok" and self._surprisals is not None and turn.logged:
+            self._surprisals.answered(turn.decision, turn.context_text)
         if outcome.status == "ok" and self._after_reply is not None:
             self._after_reply(turn.known)
 
@@ -355,7 +376,7 @@ class Gateway:
         if turn.failed:
             outcome = _with_failures(turn, outcome)
         self._settle(outcome)
-        self._count_query(turn)
+        self._count_query(turn, outcome)
         self._writer.post(*((outcome,) if turn.logged else (turn.decision, outcome)))
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
 
@@ -370,7 +391,7 @@ class Gateway:
         tier = turn.body.get("service_tier")
         bodies = [turn.body]
         if turn.fallbacks is not None:
-            bodies += [turn.fallbacks.body(turn.body, model) for model in turn.fallbacks.models]
+            bodies += turn.fallbacks.bodies(turn.body)
         most = dearest_usd(
             [
                 (body, self._prices_of(body["model"], tier if isinstance(tier, str) else None))
@@ -385,7 +406,7 @@ class Gateway:
         if self._budget is not None:
             self._budget.settle(outcome)
 
-    def _count_query(self, turn: Turn) -> None:
+    def _count_query(self, turn: Turn, outcome: Outcome) -> None:
         known = turn.known
         if known is None:
             return
@@ -395,6 +416,14 @@ class Gateway:
             self._writer.post(known.context)
         self._writer.context_touched(known.context.id, turn.decision.created_at)
         self._contexts.touched(known, turn.decision.created_at)
+        if self._experience is not None:
+            asked = Asked(
+                at=outcome.finished_at,
+                context_id=known.context.id,
+                query=turn.decision.query,
+                created_at=turn.decision.created_at,
+            )
+            self._experience.asked(asked, known.context)
 
     async def _store(self, turn: Turn, outcome: Outcome) -> bool:
         """Whether the outcome is durable, and the decision with it."""
@@ -435,9 +464,7 @@ class Gateway:
 
 
 def _with_failures(turn: Turn, outcome: Outcome) -> Outcome:
-    models = () if turn.fallbacks is None else turn.fallbacks.models
-    every_failed = len(turn.failed) > len(models)
-    return after_failures(outcome, turn.failed, turn.model, last_too=every_failed)
+    return after_failures(outcome, turn.failed, turn.model, last_too=turn.all_failed)
 
 
 async def _next(turn: Turn, chunks: AsyncIterator[bytes]) -> bytes | None:

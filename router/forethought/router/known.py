@@ -70,8 +70,6 @@ class KnownContexts:
         self._hashes: dict[str, tuple[str, str]] = {}
         self._unknown: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._chars = 0
-        self.not_on_its_own: set[str] = set()
-        """Ids of the contexts that were registered with ``sleep: false``."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -150,7 +148,6 @@ class KnownContexts:
 
     def forget(self, context_id: str) -> None:
         """Drop a context that was deleted."""
-        self.not_on_its_own.discard(context_id)
         key = self._hashes.get(context_id)
         if key is not None:
             self._drop(key)

@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from forethought.router import catalogue
+from forethought.router.model_names import placed
 from forethought.router.records import Usage
 
 MILLION: Final = 1_000_000
@@ -86,15 +87,18 @@ class PriceTable:
     Args:
         overrides: The standard prices by model.
         tier_multipliers: Prices by service tier, as multiples of the standard prices.
+        upstreams: The addresses of upstreams by whose names their models begin.
     """
 
     def __init__(
         self,
         overrides: Mapping[str, Prices] | None = None,
         tier_multipliers: Mapping[str, float] | None = None,
+        upstreams: Mapping[str, str] | None = None,
     ) -> None:
         self._overrides = dict(overrides or {})
         self._multipliers = dict(tier_multipliers or {})
+        self._upstreams = dict(upstreams or {})
         self._list_prices = importlib.import_module("genai_prices.data_snapshot").get_snapshot()
         self._found: dict[tuple[str, str | None, str | None], Prices | None] = {}
 
@@ -105,7 +109,8 @@ class PriceTable:
 
         At an address that the list does not know (a gateway, a server of one's own), the
         list price of the model's name counts. ``tier`` is the service tier in the provider's
-        word, such as ``flex``; None is the standard one.
+        word, such as ``flex``; None is the standard one. A model whose name begins with that of
+        an upstream has the prices there, whatever ``provider_url`` says.
         """
         key = (model, provider_url, None if tier in STANDARD_TIERS else tier)
         if key not in self._found:
@@ -116,6 +121,8 @@ class PriceTable:
 
     def _look_up(self, model: str, url: str | None, tier: str | None) -> Prices | None:
         own = self._overrides.get(model)
+        name, model = placed(model, self._upstreams)
+        url = self._upstreams.get(name, url)
         standard = own or self._listed(model, url, None) or reference_prices(model)
         if tier is None or standard is None:
             return standard
@@ -157,11 +164,11 @@ def reference_prices(model: str) -> Prices | None:
     )
 
 
-def cost(usage: Usage, prices: Prices | None) -> float | None:
+def cost(usage: Usage, prices: Prices | None, *, output_tokens: int | None = None) -> float | None:
     """Return the cost of one call's ``usage`` in USD; None where the prices are unknown.
 
     ``usage.input_tokens`` includes the tokens read from and written to a cache,
-    ``usage.output_tokens`` the reasoning.
+    ``usage.output_tokens`` the reasoning; ``output_tokens`` stands in their place if given.
     """
     if prices is None:
         return None
@@ -178,7 +185,7 @@ def cost(usage: Usage, prices: Prices | None) -> float | None:
         + read * prices.cached_input
         + (written - for_an_hour) * write
         + for_an_hour * write_1h
-        + usage.output_tokens * prices.output
+        + (usage.output_tokens if output_tokens is None else output_tokens) * prices.output
     ) / MILLION
 
 

@@ -7,6 +7,7 @@ money is USD, lengths of time are milliseconds, as the names say.
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -58,6 +59,8 @@ class Context:
     registered: bool = False
     n_queries: int = 0
     last_query_at: float | None = None
+    auto_sleep: bool = True
+    """Whether it may be slept on unasked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,20 +130,45 @@ class Candidate:
     """One strategy as seen at decision time: what was predicted, and its propensity.
 
     ``excluded`` is None for an admissible strategy, else the reason in plain words; an
-    excluded strategy has propensity 0. ``quality_low`` is the lower end of the 90% interval of
-    ``quality``. ``utility`` is None also for a predicted strategy that only the client could ask
-    for.
+    excluded strategy has propensity 0. ``quality_low`` and ``quality_high`` are the 90% interval of
+    ``quality``; ``output_tokens_p90`` and ``latency_ms_p90`` are what nine answers in ten stay
+    below. ``utility`` is None also for a predicted strategy that only the client could ask for, and
+    for one that the latency limit excludes.
+
+    ``offset`` is what the tenant's own graded answers added to the policy's quality, in log-odds,
+    and ``offset_sd`` how sure of it one is (``blending``): quality and its interval have both in
+    them. ``graded`` such answers of this strategy were right with a share of ``graded_right``
+    where the policy had predicted ``graded_predicted``.
     """
 
     strategy: str
     quality: float | None = None
     quality_low: float | None = None
+    quality_high: float | None = None
     output_tokens: float | None = None
+    output_tokens_p90: float | None = None
     cost_usd: float | None = None
     latency_ms: float | None = None
+    latency_ms_p90: float | None = None
     utility: float | None = None
     propensity: float = 0.0
     excluded: str | None = None
+    offset: float | None = None
+    offset_sd: float | None = None
+    graded: int | None = None
+    graded_right: float | None = None
+    graded_predicted: float | None = None
+
+    def with_propensity(self, propensity: float) -> Candidate:
+        """The same candidate with this propensity.
+
+        As dataclasses.replace, in half its time: a decision does this for every candidate.
+        """
+        copy = object.__new__(Candidate)
+        for name in self.__slots__:
+            object.__setattr__(copy, name, getattr(self, name))
+        object.__setattr__(copy, "propensity", propensity)
+        return copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +200,18 @@ class Decision:
     expected_queries: float | None
     reason: str
     changes: tuple[str, ...] = ()
-    preferences: dict[str, float] | None = None
+    preferences: dict[str, Any] | None = None
     predictability_low: float | None = None
     predictability_high: float | None = None
+
+
+def new_decision_id(at: float) -> str:
+    """A new id for a decision made ``at`` (Unix seconds).
+
+    It begins with the time, as UUIDv7 does: the log's indexes then grow at their end. Random ids
+    touch pages all over them, which made storing a decision 1.5 times as dear in a log of 20,000.
+    """
+    return f"dec_{int(1000 * at) & 0xFFFF_FFFF_FFFF:012x}{secrets.token_hex(6)}"
 
 
 OutcomeStatus = Literal["ok", "upstream_error", "timeout", "cancelled", "failed"]
@@ -215,6 +252,31 @@ class Feedback:
     quality: float
     source: str = "client"
     comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySurprisal:
+    """How unlikely ``model`` found a decision's query after its context."""
+
+    decision_id: str
+    scored_at: float
+    nats_per_token: float
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradedAnswer:
+    """An answer that was judged, beside what its policy had predicted of it.
+
+    ``candidate`` is the decision's candidate of the strategy that answered.
+    """
+
+    decision_id: str
+    tenant: str
+    model: str
+    context_id: str | None
+    candidate: Candidate
+    quality: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

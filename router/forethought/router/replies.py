@@ -27,6 +27,9 @@ _NOT_PASSED_PREFIXES: Final = ("x-forethought-", "access-control-")
 MODEL_HEADER: Final = "x-forethought-model"
 """Which model answered, or failed last, where another one could have been asked."""
 
+UPSTREAM_HEADER: Final = "x-forethought-upstream"
+"""Whose it is, where there are several upstreams."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -72,10 +75,11 @@ def reply_headers(turn: Turn, upstream: Mapping[str, str]) -> dict[str, str]:
         headers["x-forethought-samples"] = str(turn.calls)
     if turn.fallbacks is not None and turn.calls:
         headers[MODEL_HEADER] = header_text(turn.model)
-        if turn.model in turn.fallbacks.without_effort:
-            dropped = f"reasoning_effort is not for {turn.model}, which answers instead"
+        if turn.warnings:
             earlier = [headers[WARNING_HEADER]] if WARNING_HEADER in headers else []
-            headers |= warning_header([*earlier, dropped])
+            headers |= warning_header([*earlier, *turn.warnings])
+    if turn.upstream is not None and turn.calls:
+        headers[UPSTREAM_HEADER] = turn.upstream
     if decision.context_id is not None:
         headers["x-forethought-context"] = decision.context_id
     if decision.changes:

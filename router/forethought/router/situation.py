@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from forethought.models.features import (
     HistoryFacts,
     RequestFacts,
 )
+from forethought.models.history import NO_PRECEDENTS
+from forethought.router.experience import Experience
 from forethought.router.records import Context, LearnedContext, Usage
 from forethought.router.strategies import STRATEGIES, Request
 
@@ -28,7 +31,10 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """All that is known when a strategy is chosen."""
+    """All that is known when a strategy is chosen.
+
+    ``surprisal`` of the query is NaN where it was not asked for in advance.
+    """
 
     tenant: str
     model: str
@@ -37,13 +43,18 @@ class Situation:
     now: float
     forced: str | None = None
     provider_url: str | None = None
+    surprisal: float = math.nan
 
 
 class SituationFeatures:
-    """Computes features; those of contexts and of learned contexts are kept for the next query."""
+    """Computes features; those of contexts and of learned contexts are kept for the next query.
 
-    def __init__(self, extractor: FeatureExtractor) -> None:
+    Without ``experience`` nothing is known of queries on other contexts.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, experience: Experience | None = None) -> None:
         self._extractor = extractor
+        self._experience = experience
         self._contexts: _Cache[ContextVector] = _Cache(_CACHED)
         self._artefacts: _Cache[ArtefactVector] = _Cache(_CACHED)
 
@@ -63,15 +74,18 @@ class SituationFeatures:
             )
         body = situation.request.body
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
-        history = HistoryFacts()
+        precedents = NO_PRECEDENTS
+        if self._experience is not None:
+            embedding = None if vector is None else vector.embedding
+            precedents = self._experience.precedents(context, embedding, situation.tenant)
+        history = HistoryFacts(precedents=precedents)
         if context is not None:
-            since = {}
-            if context.last_query_at is not None:
-                since = {"seconds_since_last": max(0.0, situation.now - context.last_query_at)}
+            last = context.last_query_at
             history = HistoryFacts(
                 n_queries=context.n_queries,
                 age_s=max(0.0, situation.now - context.created_at),
-                **since,
+                seconds_since_last=math.nan if last is None else max(0.0, situation.now - last),
+                precedents=precedents,
             )
         return self._extractor.decision(
             vector,
@@ -82,6 +96,7 @@ class SituationFeatures:
                 max_tokens=limit if isinstance(limit, int) else None,
                 n_messages=len(body["messages"]),
                 stream=bool(body.get("stream")),
+                surprisal=situation.surprisal,
             ),
         )
 

@@ -4,60 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from forethought.router.context import (
     Sightings,
     Split,
+    boundaries_of,
     check_messages,
     context_hash,
-    request_hash,
+    message_hashes,
     split,
 )
 from forethought.router.decision import Decider
-from forethought.router.errors import InvalidRequest, ModelNotFound, NotFound, StoreError
+from forethought.router.errors import InvalidRequest, NotFound, StoreError
 from forethought.router.fallbacks import Fallbacks, following
-from forethought.router.incoming import AUTO, ChatRequest, takes_effort
+from forethought.router.incoming import ChatRequest
 from forethought.router.known import Known, KnownContexts, new_context
 from forethought.router.outcomes import FailedCall
 from forethought.router.records import Decision
+from forethought.router.serving import Serving, served_model, upstream_name
 from forethought.router.situation import Situation
 from forethought.router.strategies import BY_NAME, Prepared, Request
 from forethought.router.strategies.base import Plan
+from forethought.router.surprisal import Surprisals
 
 log = logging.getLogger(__name__)
 
 _ASKED_FOR_USAGE: Final = "stream_options.include_usage, kept from the reply"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What is served.
-
-    ``model``: what ``forethought/auto`` stands for; ``models``: all that the upstream has,
-    None where it is asked itself. ``aliases``: the upstream's name, or ``forethought/auto``, by the
-    clients' one. ``fallbacks``: the models that are asked where one fails, in this order.
-    ``provider_url`` finds the prices of a remote upstream.
-    ``native_effort``: whether the model takes ``reasoning_effort``; None judges by its name.
-    ``native_responses``: the upstream has a Responses API of its own.
-    ``ask_usage``: ask streams for their usage where the client did not. ``recall``: let notes
-    answer without the model.
-    """
-
-    model: str | None
-    models: frozenset[str] | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    fallbacks: tuple[str, ...] = ()
-    provider_url: str | None = None
-    native_effort: bool | None = None
-    native_responses: bool = False
-    log_text: bool = True
-    ask_usage: bool = True
-    recall: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +53,7 @@ class Turn:
     body: dict[str, Any]
     hide_usage: bool
     direct_body: dict[str, Any]
+    serving: Serving
     plan: Plan | None = None
     calls: int = 1
     recording: asyncio.Future[None] | None = None
@@ -84,6 +63,10 @@ class Turn:
     fallbacks: Fallbacks | None = None
     failed: tuple[FailedCall, ...] = ()
     """The calls before the one under way, for whose model ``body`` is."""
+    all_failed: bool = False
+    """No other model is left: the last of ``failed`` is the outcome."""
+    warnings: Sequence[str] = ()
+    """What of the request the model that was asked instead does not get as it was sent."""
     answered_by: str | None = None
     """The model of a reply that several calls came to."""
 
@@ -91,6 +74,11 @@ class Turn:
     def model(self) -> str:
         """The model that answers, as far as is known."""
         return self.answered_by or self.body["model"]
+
+    @property
+    def upstream(self) -> str | None:
+        """The upstream that answers, as far as is known; None where there is but one."""
+        return upstream_name(self.model, self.serving)
 
     @property
     def native(self) -> bool:
@@ -108,10 +96,18 @@ class Turn:
 class Turns:
     """Makes turns of requests: finds the context, decides, prepares. Writes nothing."""
 
-    def __init__(self, *, decider: Decider, contexts: KnownContexts, serving: Serving) -> None:
+    def __init__(
+        self,
+        *,
+        decider: Decider,
+        contexts: KnownContexts,
+        serving: Serving,
+        surprisals: Surprisals | None = None,
+    ) -> None:
         self._decider = decider
         self._contexts = contexts
         self._serving = serving
+        self._surprisals = surprisals
         self._sightings = Sightings()
 
     async def make(self, request: ChatRequest, *, dry: bool = False) -> Turn:
@@ -137,9 +133,12 @@ class Turns:
             body=body,
             split=found,
             learned=None if known is None else known.learned,
-            native_effort=self._native_effort(body["model"]),
+            native_effort=self._serving.takes_effort(body["model"]),
             may_recall=self._serving.recall,
         )
+        surprisal = math.nan
+        if self._surprisals is not None and not dry:
+            surprisal = await self._surprisals.ahead(found.context_text, found.query)
         situation = Situation(
             tenant=request.tenant,
             model=body["model"],
@@ -148,6 +147,7 @@ class Turns:
             now=time.time(),
             forced=_admissible(request.strategy, asked),
             provider_url=self._serving.provider_url,
+            surprisal=surprisal,
         )
         decision, prepared = self._decide(situation)
         asks = request.streams and prepared.plan is None
@@ -156,6 +156,9 @@ class Turns:
         if known is not None and not dry:
             known.features = decision.features or known.features
         query = decision.query if self._serving.log_text else ""
+        fallbacks = None
+        if self._serving.fallbacks:
+            fallbacks = self._fallbacks(asked, prepared, native=request.native)
         return Turn(
             request=request,
             known=known,
@@ -165,7 +168,8 @@ class Turns:
             direct_body=body,
             plan=prepared.plan,
             hide_usage=hide_usage,
-            fallbacks=self._fallbacks(asked, prepared) if self._serving.fallbacks else None,
+            fallbacks=fallbacks,
+            serving=self._serving,
         )
 
     def context_features(self, known: Known) -> dict[str, float]:
@@ -199,13 +203,15 @@ class Turns:
         return decision, prepared
 
     async def _split(self, tenant: str, body: Mapping[str, Any], *, dry: bool) -> Split:
-        whole = request_hash(body)
+        hashes = message_hashes(body)
+        whole, boundaries = hashes[-1], boundaries_of(body, hashes)
 
         def cut() -> Split:
             return split(
                 body,
                 known=lambda h: self._contexts.get(tenant, h) is not None,
                 shared=lambda h: self._sightings.shared(tenant, h, whole),
+                boundaries=boundaries,
             )
 
         found = cut()
@@ -246,17 +252,20 @@ class Turns:
             return body, []
         return {**body, "model": name}, [f"model={name}"]
 
-    def _fallbacks(self, asked: Request, prepared: Prepared) -> Fallbacks | None:
-        models = following(asked.body["model"], self._serving.fallbacks)
+    def _fallbacks(self, asked: Request, prepared: Prepared, *, native: bool) -> Fallbacks | None:
+        serving, own = self._serving, asked.body["model"]
+        models = following(own, serving.fallbacks)
         if not models:
             return None
         added = "reasoning_effort" in prepared.body and "reasoning_effort" not in asked.body
-        untaken = (model for model in models if added and not self._native_effort(model))
-        return Fallbacks(models=models, without_effort=frozenset(untaken))
-
-    def _native_effort(self, model: str) -> bool:
-        configured = self._serving.native_effort
-        return takes_effort(model) if configured is None else configured
+        claude = {m for m in (own, *models) if serving.upstream_of(m).speaks_anthropic}
+        return Fallbacks(
+            models=models,
+            effort_added=added,
+            takes_effort=frozenset(filter(serving.takes_effort, models)),
+            speaks_anthropic=frozenset(claude),
+            native=native and own in claude,
+        )
 
     def _add_usage(self, body: dict[str, Any]) -> bool:
         options = body.get("stream_options") or {}
@@ -264,41 +273,6 @@ class Turns:
             return False
         body["stream_options"] = {**options, "include_usage": True}
         return True
-
-
-def served_model(name: str, serving: Serving) -> str:
-    """The upstream's name of a model that a request names.
-
-    Raises:
-        InvalidRequest: ``forethought/auto`` stands for no model here.
-        ModelNotFound: The upstream is known not to serve it.
-    """
-    if serving.aliases:
-        name = serving.aliases.get(name, name)
-    if name == AUTO:
-        if serving.model is None:
-            raise InvalidRequest(
-                f"{AUTO!r} stands for no model here.",
-                param="model",
-                remedy="Name a model, or start the server with --model.",
-            )
-        return serving.model
-    if serving.models is not None and name not in serving.models:
-        names = ", ".join(sorted({*serving.models, *serving.aliases, AUTO}))
-        raise ModelNotFound(
-            f"The model {name!r} is not served here.",
-            param="model",
-            remedy=f"Name one of {names}.",
-        )
-    return name
-
-
-def effort_is_taken(name: Any, serving: Serving) -> bool:
-    """Whether the model that a request names takes ``reasoning_effort``, as far as is known."""
-    if serving.native_effort is not None:
-        return serving.native_effort
-    named = serving.aliases.get(str(name), name)
-    return takes_effort(str(serving.model if named == AUTO else named))
 
 
 def _admissible(strategy: str | None, request: Request) -> str | None:

@@ -32,6 +32,7 @@ def text_of(
     found = {
         "choice": (*_choice(explanation, decision), *_bound(decision, weighing)),
         "forecasts": tuple(_forecasts(explanation)),
+        "own answers": tuple(_own_answers(explanation)),
         "candidates": tuple(_candidate(c) for c in explanation.candidates),
         "changes": tuple(
             would_be_chosen(c.strategy, c.changes)
@@ -154,6 +155,40 @@ def _forecasts(explanation: Explanation) -> Iterator[str]:
             f"Demand: {expected.mean:.1f} queries expected on this context in all, "
             f"{expected.low:.0f} to {expected.high:.0f} with 90% probability."
         )
+    chosen = next((c for c in explanation.candidates if c.strategy == explanation.strategy), None)
+    if chosen is not None and chosen.output_tokens_p90 is not None:
+        tokens = _about(chosen.output_tokens_p50, chosen.output_tokens_p90, "output tokens", 0)
+        seconds = _about(
+            _seconds(chosen.latency_ms_p50), _seconds(chosen.latency_ms_p90) or 0.0, "s", 1
+        )
+        yield f"{chosen.strategy}: {tokens}; {seconds}."
+
+
+def _about(middle: float | None, most: float, unit: str, digits: int) -> str:
+    said = "" if middle is None else f"about {middle:.{digits}f} {unit}, "
+    named = "" if said else f" {unit}"
+    return f"{said}at most {most:.{digits}f}{named} in 9 of 10"
+
+
+def _seconds(latency_ms: float | None) -> float | None:
+    return None if latency_ms is None else latency_ms / 1000
+
+
+def _own_answers(explanation: Explanation) -> Iterator[str]:
+    """How the tenant's graded answers moved the predictions."""
+    for candidate in explanation.candidates:
+        was, now = candidate.policy_quality, candidate.quality
+        if not candidate.offset or was is None or now is None:
+            continue
+        moved = f"from {was:.0%} to {now:.0%}"
+        if candidate.graded:
+            yield (
+                f"Your last {candidate.graded} graded answers with {candidate.strategy} were right "
+                f"{candidate.graded_right:.0%} against {candidate.graded_predicted:.0%} predicted: "
+                f"moved {moved}."
+            )
+        else:
+            yield f"{candidate.strategy}: moved {moved} by your graded answers with others."
 
 
 def _candidate(candidate: ExplainedCandidate) -> str:
@@ -165,9 +200,15 @@ def _candidate(candidate: ExplainedCandidate) -> str:
     elif candidate.quality_low is not None:
         right += f" [at least {candidate.quality_low:.1%}]"
     spent = "unknown cost" if candidate.cost_usd is None else usd(candidate.cost_usd)
+    tokens = f"{candidate.output_tokens or 0.0:.0f}"
+    if candidate.output_tokens_p90 is not None:
+        tokens += f" (at most {candidate.output_tokens_p90:.0f} in 9 of 10)"
+    latency = f"{(candidate.latency_ms or 0.0) / 1000:.1f} s"
+    if candidate.latency_ms_p90 is not None:
+        latency += f" (at most {candidate.latency_ms_p90 / 1000:.1f} in 9 of 10)"
     return (
-        f"{candidate.strategy}: {right}, {candidate.output_tokens or 0.0:.0f} output tokens, "
-        f"{spent}, {(candidate.latency_ms or 0.0) / 1000:.1f} s expected; "
+        f"{candidate.strategy}: {right}, {tokens} output tokens, "
+        f"{spent}, {latency} expected; "
         f"propensity {candidate.propensity:.3g}; {candidate.verdict}."
     )
 

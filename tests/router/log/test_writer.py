@@ -9,7 +9,7 @@ import pytest
 
 from forethought.router.errors import StoreError
 from forethought.router.log import LogReader, LogWriter, Store
-from forethought.router.log.writer import LINGER_S
+from forethought.router.log.gathering import LINGER_S
 from tests.router.log.factories import (
     TENANT,
     make_context,
@@ -199,6 +199,18 @@ def test_touches_are_counted_and_the_latest_time_is_kept(
     found = reader.context("ctx_0", TENANT)
     assert found is not None
     assert (found.n_queries, found.last_query_at) == (3, 30.0)
+
+
+def test_touches_of_several_contexts_are_counted_apart(
+    writer: LogWriter, reader: LogReader
+) -> None:
+    writer.write_sync(make_context(0), make_context(1))
+    for n, at in ((0, 10.0), (1, 40.0), (0, 20.0)):
+        writer.context_touched(f"ctx_{n}", at)
+    writer.flush()
+    found = {context.id: context for context in reader.contexts(TENANT)}
+    assert (found["ctx_0"].n_queries, found["ctx_0"].last_query_at) == (2, 20.0)
+    assert (found["ctx_1"].n_queries, found["ctx_1"].last_query_at) == (1, 40.0)
 
 
 def test_a_database_that_stays_locked_fails_the_write_and_then_recovers(

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-ON_BOTH = {"test_http1", "test_pool", "test_openai", "test_retries"}
+ON_BOTH = {"test_connections", "test_openai", "test_replies", "test_retries"}
 
 
 def pytest_asyncio_loop_factories(

@@ -35,6 +35,8 @@ class RawServer:
     replies: deque[list[Piece]]
     address: str = ""
     n_connections: int = 0
+    n_written: int = 0
+    """Pieces that have gone out."""
     requests: list[bytes] = field(default_factory=list)
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -68,6 +70,7 @@ class RawServer:
                 case bytes() if piece != b"early":
                     writer.write(piece)
                     await writer.drain()
+                    self.n_written += 1
         return True
 
 

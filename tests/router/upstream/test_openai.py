@@ -1,4 +1,4 @@
-"""The openai SDK as a transport: bytes kept, errors told apart, nothing of the client's leaked."""
+"""An OpenAI-compatible upstream: bytes kept, errors told apart, nothing of the client's leaked."""
 
 from __future__ import annotations
 
@@ -199,3 +199,14 @@ def test_secrets_are_shown_nowhere() -> None:
     upstream = OpenAIUpstream("http://user:pass@host/v1", "sk-secret")
     assert "secret" not in repr(upstream)
     assert "pass" not in repr(upstream)
+
+
+async def test_who_pays_at_openai_is_told_to_no_other_server(
+    fake: FakeUpstreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-ours")
+    upstream = OpenAIUpstream(fake.base_url, "k")
+    await upstream.complete({"model": "fake", "messages": []}, {})
+    await upstream.aclose()
+    assert not [value for value in fake.requests[-1].headers.values() if "-ours" in value]

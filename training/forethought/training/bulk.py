@@ -24,6 +24,7 @@ from forethought.models.feature_table import (
     DECISION_FEATURES,
     FEATURE_NAMES,
     FEATURE_VERSION,
+    LEARNABLE_VERSIONS,
     STRATEGY_FEATURES,
 )
 from forethought.models.features import strategy_features
@@ -125,7 +126,7 @@ def read_bulk(path: Path, weights: Weights) -> Bulk:
     ok = _flags(pc.equal(table["outcome.status"], "ok"))
     known = np.array([_is_known(name) for name in names])[strategy]
     quality, explicit, implied = _quality(table, weights)
-    current = _flags(pc.equal(table["feature_version"], FEATURE_VERSION))
+    current = _flags(pc.is_in(table["feature_version"], pa.array(LEARNABLE_VERSIONS)))
     left = _flags(table["sign.abandoned"])
     usable = current & known & (ok | (left & (explicit | implied)))
     if "outcome.model" in table.schema.names:

@@ -22,7 +22,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from forethought.models.features import FEATURE_VERSION, strategy_features
+from forethought.models.features import FEATURE_VERSION, LEARNABLE_VERSIONS, strategy_features
 from forethought.router.records import LoggedDecision, Usage
 from forethought.training.signals import (
     EXPLICIT_ONLY,
@@ -113,6 +113,11 @@ class Dataset:
     def recorded(self) -> bool:
         """Whether the rows are recorded outcomes, not logged decisions."""
         return not self.decisions
+
+    @property
+    def n_by_earlier_version(self) -> int:
+        """The rows whose features an earlier version computed: the newer ones are missing there."""
+        return sum(one.decision.feature_version != FEATURE_VERSION for one in self.decisions)
 
     @property
     def train(self) -> Dataset:
@@ -211,9 +216,9 @@ def from_signed(
     """The dataset of logged decisions in time order, each with what followed it.
 
     Left out, and counted: decisions without an outcome, with an outcome other than ``ok`` (but
-    for streams that the client left, which say something about quality alone), of another
-    feature version or without features. A decision without a context (or whose context was
-    deleted) is a context of its own.
+    for streams that the client left, which say something about quality alone), of a
+    feature version that is not in ``LEARNABLE_VERSIONS`` or without features. A decision without a
+    context (or whose context was deleted) is a context of its own.
     """
     left_out: Counter[str] = Counter()
     counts: Counter[str] = Counter()
@@ -323,7 +328,7 @@ def _whole(logged: LoggedDecision) -> bool:
 
 def _unusable(logged: LoggedDecision, signs: Signs, said: Label | None) -> str | None:
     decision, outcome = logged.decision, logged.outcome
-    if decision.feature_version != FEATURE_VERSION:
+    if decision.feature_version not in LEARNABLE_VERSIONS:
         return f"features of version {decision.feature_version}, not {FEATURE_VERSION}"
     if outcome is None:
         return "no outcome yet"

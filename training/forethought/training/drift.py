@@ -31,6 +31,7 @@ import numpy as np
 
 from forethought.models.calibration import group_codes
 from forethought.models.features import DECISION_FEATURES
+from forethought.models.history import REMEMBERED
 from forethought.router.records import LoggedDecision
 from forethought.training.dataset import Floats
 
@@ -94,9 +95,12 @@ class Drift:
 
 
 def reference(rows: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, Any]:
-    """The distribution of each feature, to compare later rows with; JSON-able, some 10 kB."""
+    """The distribution of each feature, to compare later rows with; JSON-able, some 10 kB.
+
+    What is remembered of past queries is left out: it fills as the log grows, in any world.
+    """
     features: dict[str, Any] = {}
-    for feature in DECISION_FEATURES:
+    for feature in (one for one in DECISION_FEATURES if one.name not in REMEMBERED):
         values = _column(rows, feature.name)
         known = values[~np.isnan(values)]
         inner = np.linspace(0, 1, _BINS + 1)[1:-1]

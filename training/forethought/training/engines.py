@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forethought.models.booster import Booster
 from forethought.models.boosting import Objective
 from forethought.models.bundle import PolicyBundle
 from forethought.models.calibration import Calibration, fit_calibration
 from forethought.models.demand import DemandModel
-from forethought.models.features import FEATURE_NAMES
+from forethought.models.features import FEATURE_NAMES, KNOWN_STRATEGIES
 from forethought.models.kinds import KindModel
 from forethought.models.outcome import INCREASING, Head, OutcomeModel, mean_ratio
 from forethought.models.predictability import (
@@ -28,6 +29,7 @@ from forethought.models.predictability import (
     STRATEGY,
     PredictabilityModel,
 )
+from forethought.models.spread import Spread
 from forethought.router.errors import ConfigError
 from forethought.training.bulk import Bulk, cached_matrix, chunk_matrix
 from forethought.training.dataset import Flags, Floats
@@ -79,6 +81,7 @@ def fit_bulk(
     """
     boosters: dict[Head, Booster] = {}
     ratio: dict[Head, float] = {}
+    spread: dict[Head, Spread] = {}
     status: dict[str, str] = {"demand": "kept: this engine does not fit it"}
     calibration: Calibration | None = None
     heads: tuple[tuple[Head, Floats, Objective], ...] = (
@@ -91,11 +94,12 @@ def fit_bulk(
         say(f"fitting {head} on {int(data.rows.sum()):,} answers")
         boosters[head] = _fitted(data, engine, seed, threads, rounds)
         status[head] = f"fitted on {int(data.rows.sum())} rows"
-        predicted, actual, groups = _left_out(data, boosters[head])
+        predicted, actual, groups, strategy = _left_out(data, boosters[head])
         if head == "quality":
             calibration = fit_calibration(predicted, actual, groups, seed=seed)
         else:
             ratio[head] = mean_ratio(actual, predicted)
+            spread[head] = Spread.fit(actual, predicted, strategy, groups)
     own = _head(
         bulk, "predictability", _own_quality(bulk), "cross_entropy", PREDICTABILITY_NAMES,
         frozenset(),
@@ -103,14 +107,18 @@ def fit_bulk(
     say(f"fitting predictability on {int(own.rows.sum()):,} answers")
     booster = _fitted(own, engine, seed, threads, rounds)
     status["predictability"] = f"fitted on {int(own.rows.sum())} rows"
-    predicted, actual, groups = _left_out(own, booster)
+    predicted, actual, groups, _ = _left_out(own, booster)
     assert calibration is not None  # noqa: S101 - quality is among the heads
     return PolicyBundle.build(
         predictability=PredictabilityModel.calibrated(
             booster, predicted, actual, groups, seed=seed
         ),
         outcome=OutcomeModel(
-            kinds=KindModel.none(), boosters=boosters, calibration=calibration, mean_ratio=ratio
+            kinds=KindModel.none(),
+            boosters=boosters,
+            calibration=calibration,
+            mean_ratio=ratio,
+            spread=spread,
         ),
         demand=demand,
         info={
@@ -277,19 +285,27 @@ def _fitted(data: HeadData, engine: Engine, seed: int, threads: int, rounds: int
     return Booster(engine(to_boost, params, rounds))
 
 
-def _left_out(data: HeadData, booster: Booster) -> tuple[Floats, Floats, list[int]]:
-    """Predictions, targets and contexts of the rows that calibrate, at most so many."""
+def _left_out(
+    data: HeadData, booster: Booster
+) -> tuple[Floats, Floats, list[int], NDArray[np.intp]]:
+    """Predictions, targets, contexts and strategies (their places in ``KNOWN_STRATEGIES``).
+
+    Of the rows that calibrate, at most so many.
+    """
     rows = data.rows & data.bulk.to_calibrate
     places = np.flatnonzero(rows)
     if len(places) > _MOST_TO_CALIBRATE:
         # Whole contexts, from the first rows on: time says nothing about a context's number.
         last = places[_MOST_TO_CALIBRATE]
         rows = rows & (data.bulk.group < data.bulk.group[last])
-    predicted, actual, groups = [], [], []
+    predicted, actual, groups, strategies = [], [], [], []
+    codes = {name: code for code, name in enumerate(KNOWN_STRATEGIES)}
+    place = np.array([codes.get(name, -1) for name in data.bulk.strategies], np.intp)
     for chunk, own in data.bulk.parts(rows):
         X = chunk_matrix(chunk.file, chunk.row_group, own)[:, data.columns]
         predicted.append(booster.predict(X.astype(np.float64)))
         at = slice(chunk.start, chunk.start + chunk.n_rows)
         actual.append(data.target[at][own])
         groups.extend(data.bulk.group[at][own].tolist())
-    return np.concatenate(predicted), np.concatenate(actual), groups
+        strategies.append(place[data.bulk.strategy[at][own]])
+    return np.concatenate(predicted), np.concatenate(actual), groups, np.concatenate(strategies)

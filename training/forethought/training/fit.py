@@ -204,6 +204,11 @@ def _fit_outcome(
             head: (init if head in lacking else fitted).mean_ratio[head]
             for head in fitted.mean_ratio
         },
+        spread={
+            head: spread
+            for head in HEADS
+            if (spread := (init if head in lacking else fitted).spread.get(head)) is not None
+        },
     )
 
 

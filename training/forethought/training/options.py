@@ -41,6 +41,14 @@ class SplitName(StrEnum):
     time = "time"
 
 
+class KindName(StrEnum):
+    """How a policy explores, beside the evenly drawn share."""
+
+    epsilon = "epsilon"
+    softmax = "softmax"
+    thompson = "thompson"
+
+
 class EngineOption(StrEnum):
     """How a policy is fitted."""
 
@@ -97,6 +105,31 @@ Exploration = Annotated[
         min=0,
         max=1,
         help="Probability of exploring with which the policies would serve.",
+    ),
+]
+MaxLatency = Annotated[
+    float | None,
+    typer.Option(
+        "--max-latency-ms",
+        envvar="FORETHOUGHT_MAX_LATENCY_MS",
+        min=0,
+        help="Latency limit with which the policies would serve.",
+    ),
+]
+Kind = Annotated[
+    KindName,
+    typer.Option(
+        "--exploration-kind",
+        envvar="FORETHOUGHT_EXPLORATION_KIND",
+        help="How the policies would explore beyond that.",
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--exploration-temperature-usd",
+        envvar="FORETHOUGHT_EXPLORATION_TEMPERATURE_USD",
+        help="Of softmax, in USD of utility.",
     ),
 ]
 Margin = Annotated[
@@ -214,15 +247,23 @@ def make_source(
 
 
 def make_preferences(
-    value_usd: float | None, latency_usd_per_s: float | None, exploration: float | None
+    value_usd: float | None,
+    latency_usd_per_s: float | None,
+    exploration: float | None,
+    max_latency_ms: float | None,
+    kind: KindName,
+    temperature_usd: float | None,
 ) -> Preferences:
     """What an answer is worth, out of the options."""
     from forethought.router.allocation import Preferences  # noqa: PLC0415 - seconds to import
 
-    given = {
+    given: dict[str, Any] = {
         "value_usd": value_usd,
         "latency_usd_per_s": latency_usd_per_s,
         "exploration": exploration,
+        "max_latency_ms": max_latency_ms,
+        "exploration_kind": kind.value,
+        "temperature_usd": temperature_usd,
     }
     return Preferences(**{name: value for name, value in given.items() if value is not None})
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from forethought.models.bundle import PolicyBundle
 from forethought.models.demand import DemandModel
+from forethought.models.features import FEATURE_VERSION
 from forethought.router.allocation import Preferences
 from forethought.router.candidates import target_probabilities
 from forethought.router.errors import ConfigError
@@ -175,6 +176,11 @@ def _fitted(
             param=dataset.source,
             remedy="Serve some traffic first, and give feedback on it.",
         )
+    if earlier := dataset.n_by_earlier_version:
+        notes.append(
+            f"{earlier:,} answers were logged with features of an earlier version: those that "
+            f"came with version {FEATURE_VERSION} are missing in them"
+        )
     initial = None if dataset.recorded else starting_point(registry, champion, dataset, notes)
     say(f"fitting on {len(dataset.train)} answers")
     bundle = fit_bundle(
@@ -285,7 +291,8 @@ def _prices() -> PricesOf:
     def prices_of(model: str) -> Any:
         if not table:  # 0.3 s to build
             table.append(PriceTable())
-        return table[0].lookup(model)
+        # One of an upstream with a name has that in front: name/model.
+        return table[0].lookup(model) or table[0].lookup(model.partition("/")[2])
 
     return prices_of
 

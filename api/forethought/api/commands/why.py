@@ -21,6 +21,7 @@ PLAIN_WIDTH: Final = 110
 
 _TITLES: Final = {
     "forecasts": "What was foreseen",
+    "own answers": "What your own answers say",
     "changes": "What would change it",
     "features": "What mattered",
     "missing": "Not known",
@@ -85,7 +86,10 @@ def _print_indented(line: str, console: Console) -> None:
 
 
 def candidates_table(explanation: Explanation) -> Table:
-    """What was foreseen of each candidate; the chosen one in bold."""
+    """What was foreseen of each candidate; the chosen one in bold.
+
+    In brackets: what nine answers in ten stay below.
+    """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("strategy", no_wrap=True)
     for column in ("right", "90% interval", "output tokens", "USD", "latency", "propensity"):
@@ -102,11 +106,20 @@ def _cells(candidate: ExplainedCandidate) -> tuple[str, ...]:
         candidate.strategy,
         "" if candidate.quality is None else f"{candidate.quality:.1%}",
         "" if low is None else f"{low:.1%} to {'?' if high is None else format(high, '.1%')}",
-        "" if candidate.output_tokens is None else f"{candidate.output_tokens:.0f}",
+        _with_p90(candidate.output_tokens, candidate.output_tokens_p90, ".0f"),
         "" if candidate.cost_usd is None else f"{candidate.cost_usd:.7f}",
-        "" if candidate.latency_ms is None else f"{candidate.latency_ms / 1000:.2f} s",
+        _with_p90(candidate.latency_ms, candidate.latency_ms_p90, ".2f", scale=1000, unit=" s"),
         f"{candidate.propensity:.3f}",
     )
+
+
+def _with_p90(
+    mean: float | None, p90: float | None, form: str, *, scale: float = 1, unit: str = ""
+) -> str:
+    if mean is None:
+        return ""
+    most = "" if p90 is None else f" (< {p90 / scale:{form}})"
+    return f"{mean / scale:{form}}{most}{unit}"
 
 
 def _asked(decision_id: str, base_url: str | None) -> Decision:

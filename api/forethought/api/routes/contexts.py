@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any, Self
 
@@ -94,10 +94,14 @@ async def create(request: Request, services: WithServices, tenant: WithTenant) -
     known = services.contexts.add(context, saved=False)
     await services.writer.write(known.context)
     known.saved = True
-    if wanted.sleep is False:
-        services.contexts.not_on_its_own.add(known.context.id)
-    elif wanted.sleep:
-        services.contexts.not_on_its_own.discard(known.context.id)
+    # Another server may have registered it at the same moment: the store keeps one of the two.
+    await services.contexts.load(tenant, [hashed])
+    known = services.contexts.get(tenant, hashed) or known
+    if wanted.sleep is not None and wanted.sleep != known.context.auto_sleep:
+        allow = partial(services.reader.set_auto_sleep, known.context.id, allowed=wanted.sleep)
+        await services.blocking(allow)
+        known.context = replace(known.context, auto_sleep=wanted.sleep)
+    if wanted.sleep:
         await _queue(services, known.context, wanted.level)
     return await _shown(services, known)
 
@@ -140,6 +144,9 @@ async def delete(context_id: str, services: WithServices, tenant: WithTenant) ->
     if not gone:
         raise _not_found(context_id)
     services.contexts.forget(context_id)
+    services.experience.forget(context_id)
+    if services.sleeper is not None:
+        await services.blocking(partial(services.sleeper.forget, context_id))
     return {"id": context_id, "object": "context.deleted", "deleted": True}
 
 

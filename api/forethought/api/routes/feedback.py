@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from forethought.api.bodies import read_model
 from forethought.api.replies import feedback_json
 from forethought.api.requests import WithServices, WithTenant
+from forethought.router.blending import graded_answer
 from forethought.router.errors import NotFound
+from forethought.router.experience import Judged
 from forethought.router.records import Feedback
 
 router = APIRouter(prefix="/v1", tags=["feedback"])
@@ -45,5 +47,18 @@ async def create(request: Request, services: WithServices, tenant: WithTenant) -
         source=judged.source,
         comment=judged.comment,
     )
+    if found.decision.context_id is not None:
+        services.experience.heard(
+            Judged(
+                at=feedback.created_at,
+                context_id=found.decision.context_id,
+                strategy=found.decision.strategy,
+                quality=feedback.quality,
+                before=found.quality,
+            )
+        )
     await services.writer.write(feedback)
+    blending, graded = services.decider.blending, graded_answer(found, judged.quality)
+    if blending is not None and graded is not None:
+        blending.judged(found.decision.policy_version, graded)
     return feedback_json(feedback)

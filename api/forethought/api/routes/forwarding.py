@@ -13,6 +13,7 @@ from forethought.api.forwarding import Forwarded
 from forethought.api.requests import WithServices, WithTenant
 from forethought.router.errors import NotFound
 from forethought.router.upstream import Forwards
+from forethought.router.upstream.several import no_endpoint, upstream_for
 
 STATEFUL: Final = frozenset(
     "assistants batches containers conversations evals files fine_tuning organization realtime "
@@ -45,12 +46,11 @@ def forwarding(heads: Collection[str]) -> APIRouter:
             )
         if not all(map(_SEGMENT.fullmatch, rest)):
             raise NotFound(f"There is nothing at {request.method} {request.url.path}.")
-        if not isinstance(services.upstream, Forwards):
-            raise NotFound(
-                f"The upstream {services.upstream.name} has no endpoint {path}.",
-                remedy="Use /v1/chat/completions, or an upstream that speaks OpenAI's language.",
-            )
-        return Forwarded(services.upstream, request, "/".join(["", head, *rest]))
+        # A form's model is not looked for: it may come after all the rest.
+        upstream, _ = upstream_for(services.upstream)
+        if not isinstance(upstream, Forwards):
+            raise no_endpoint(upstream, path)
+        return Forwarded(upstream, request, "/".join(["", head, *rest]))
 
     for head in sorted({*heads, *STATEFUL}):
         for path in (f"/{head}", f"/{head}/{{path:path}}"):

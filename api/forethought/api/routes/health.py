@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse
 
 from forethought.api.services import Services
 from forethought.models.errors import ForethoughtError
+from forethought.router.upstream import Upstream
+from forethought.router.upstream.several import SeveralUpstreams
 
 router = APIRouter(tags=["health"])
 
@@ -25,13 +27,15 @@ async def readyz(request: Request) -> JSONResponse:
     services: Services | None = getattr(request.app.state, "services", None)
     if services is None:
         return JSONResponse({"ready": False, "reason": "the server is starting"}, 503)
-    upstream = await services.upstream.ready()
+    each = await _readiness(services.upstream)
+    upstream = any(each.values())
     store = await _store_problem(services)
     policy = services.policy.serving
     ready = upstream and store is None
     shown: dict[str, Any] = {
         "ready": ready,
         "upstream": {"name": services.upstream.name, "ready": upstream},
+        **({"upstreams": each} if len(each) > 1 else {}),
         "store": {"ready": store is None, "problem": store},
         "policy": {
             "version": policy.version,
@@ -42,6 +46,13 @@ async def readyz(request: Request) -> JSONResponse:
         "model": services.serving.model,
     }
     return JSONResponse(shown, 200 if ready else 503)
+
+
+async def _readiness(upstream: Upstream) -> dict[str, bool]:
+    """Whether each upstream answers: one is enough to serve."""
+    if isinstance(upstream, SeveralUpstreams):
+        return await upstream.readiness()
+    return {upstream.name: await upstream.ready()}
 
 
 async def _store_problem(services: Services) -> str | None:

@@ -31,9 +31,11 @@ from forethought.router.dialects.to_openai import to_openai
 from forethought.router.gateway import Gateway
 from forethought.router.incoming import chat_request, passed_on
 from forethought.router.replies import Reply, StreamedReply
+from forethought.router.serving import asked_model, served_model
 from forethought.router.sleep.writer import estimated_tokens
-from forethought.router.turns import Turn, effort_is_taken, served_model
+from forethought.router.turns import Turn
 from forethought.router.upstream import SpeaksMessages
+from forethought.router.upstream.several import upstream_for
 
 router = APIRouter(prefix="/v1", tags=["messages"])
 
@@ -55,7 +57,7 @@ async def create_message(request: Request, services: WithServices, tenant: WithT
     if asked.strategy is None and asks_thinking(body) and not _takes_effort(body, services):
         # Its wish cannot be passed on, but no strategy shall ask for the opposite in words.
         asked = replace(asked, strategy="direct")
-    asked = replace(asked, native=isinstance(services.upstream, SpeaksMessages))
+    asked = replace(asked, native=_is_native(body, services))
     turn = await services.gateway.decide(asked)
     return _Message(
         services.gateway, turn, warnings=done.warnings, show_thinking=asks_thinking(body)
@@ -67,11 +69,13 @@ async def count_tokens(request: Request, services: WithServices, tenant: WithTen
     """Anthropic's own count where it is the upstream; else an estimate that says to be one."""
     del tenant  # only its right to ask
     body = await read_json(request)
-    if isinstance(services.upstream, SpeaksMessages):
+    upstream, model = upstream_for(services.upstream, asked_model(body, services.serving))
+    if isinstance(upstream, SpeaksMessages):
         if isinstance(name := body.get("model"), str):
-            body["model"] = served_model(name, services.serving)
+            served_model(name, services.serving)  # or a refusal
+            body["model"] = model
         headers = passed_on(headers_of(request.scope))
-        counted = await services.upstream.count_tokens(body, headers)
+        counted = await upstream.count_tokens(body, headers)
         return Response(counted.body, counted.status, media_type="application/json")
     body.setdefault("max_tokens", 1)  # no part of this request, but of the one that follows
     done = _translated(body, services)
@@ -86,12 +90,18 @@ async def count_tokens(request: Request, services: WithServices, tenant: WithTen
 
 
 def _translated(body: dict[str, Any], services: Services) -> Translated:
-    native = isinstance(services.upstream, SpeaksMessages)
+    native = _is_native(body, services)
     return to_openai(body, native=native, takes_effort=_takes_effort(body, services))
 
 
+def _is_native(body: dict[str, Any], services: Services) -> bool:
+    """Whether the upstream speaks the client's language."""
+    model = asked_model(body, services.serving)
+    return isinstance(upstream_for(services.upstream, model)[0], SpeaksMessages)
+
+
 def _takes_effort(body: dict[str, Any], services: Services) -> bool:
-    return effort_is_taken(body.get("model"), services.serving)
+    return services.serving.takes_effort(asked_model(body, services.serving))
 
 
 class _Message(Answer):

@@ -45,6 +45,7 @@ async def retrieve(
     del tenant
     listed = _listed(await services.upstream.models(), services) or {"data": []}
     found = {str(one.get("id")): one for one in _models(listed)}
+    model = model if model in found else services.settings.placed(model)
     if model not in found:
         raise ModelNotFound(
             f"The model {model!r} is not served here.",

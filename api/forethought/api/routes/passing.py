@@ -14,7 +14,9 @@ from forethought.api.services import Services
 from forethought.router.errors import InvalidRequest
 from forethought.router.fallbacks import following
 from forethought.router.incoming import AUTO
-from forethought.router.turns import served_model
+from forethought.router.serving import served_model
+from forethought.router.upstream import PassesOn
+from forethought.router.upstream.several import upstream_for
 
 router = APIRouter(prefix="/v1")
 
@@ -25,7 +27,12 @@ async def create_completion(
 ) -> Response:
     """Complete a text, plain or streamed."""
     del tenant  # only its right to ask
-    return await _passed(request, services, "/completions", services.serving.fallbacks)
+    others = [
+        model
+        for model in services.serving.fallbacks
+        if isinstance(upstream_for(services.upstream, model)[0], PassesOn)
+    ]
+    return await _passed(request, services, "/completions", tuple(others))
 
 
 @router.post("/embeddings", response_class=Response, tags=["embeddings"])
@@ -40,10 +47,11 @@ async def create_embeddings(
 async def _passed(
     request: Request, services: Services, path: str, fallbacks: tuple[str, ...] = ()
 ) -> Response:
-    upstream = passes_on(services.upstream, path)
     body = with_model(await read_json(request), services)
+    upstream = passes_on(services.upstream, path, body["model"])
     others = following(body["model"], fallbacks)
-    return PassedOn(upstream, "POST", path, body, headers_of(request.scope), others)
+    headers = headers_of(request.scope)
+    return PassedOn(upstream, "POST", path, body, headers, others, serving=services.serving)
 
 
 def with_model(body: dict[str, Any], services: Services) -> dict[str, Any]:

@@ -31,7 +31,8 @@ from forethought.router.fallbacks import following
 from forethought.router.gateway import Gateway
 from forethought.router.incoming import FIELD, chat_request
 from forethought.router.replies import Reply, StreamedReply, error_body
-from forethought.router.turns import Turn, effort_is_taken
+from forethought.router.serving import asked_model
+from forethought.router.turns import Turn
 
 router = APIRouter(prefix="/v1", tags=["responses"])
 
@@ -42,12 +43,17 @@ async def create_response(request: Request, services: WithServices, tenant: With
     began = time.perf_counter()
     body = await read_json(request)
     headers = headers_of(request.scope)
-    if services.serving.native_responses and _only_native(body):
-        upstream = passes_on(services.upstream, "/responses")
+    serving = services.serving
+    model = asked_model(body, serving)
+    if serving.upstream_of(model).native_responses and _only_native(body):
+        upstream = passes_on(services.upstream, "/responses", model)
         named = with_model(body, services)
-        fallbacks = following(named["model"], services.serving.fallbacks)
-        return PassedOn(upstream, "POST", "/responses", named, headers, fallbacks)
-    done = to_chat(body, takes_effort=effort_is_taken(body.get("model"), services.serving))
+        # What one upstream keeps another cannot go on with.
+        own = serving.upstream_of(named["model"])
+        others = (one for one in serving.fallbacks if serving.upstream_of(one) is own)
+        fallbacks = following(named["model"], tuple(others))
+        return PassedOn(upstream, "POST", "/responses", named, headers, fallbacks, serving=serving)
+    done = to_chat(body, takes_effort=serving.takes_effort(model))
     asked = chat_request(done.body, tenant=tenant, headers=headers, began=began)
     turn = await services.gateway.decide(asked)
     return _Response(services.gateway, turn, asked=body, warnings=done.warnings)
@@ -61,7 +67,7 @@ async def stored_response(
 ) -> Response:
     """What only an upstream that keeps responses can say: pass it on."""
     del tenant  # only its right to ask
-    if not services.serving.native_responses or ".." in path:
+    if not services.serving.upstream_of("").native_responses or ".." in path:
         raise NotFound(
             "Responses are not kept here.",
             param="response_id",
@@ -70,9 +76,8 @@ async def stored_response(
     upstream = passes_on(services.upstream, "/responses")
     body = await read_json(request) if await request.body() else None
     query = f"?{request.url.query}" if request.url.query else ""
-    return PassedOn(
-        upstream, request.method, f"/responses/{path}{query}", body, headers_of(request.scope)
-    )
+    path, headers = f"/responses/{path}{query}", headers_of(request.scope)
+    return PassedOn(upstream, request.method, path, body, headers, serving=services.serving)
 
 
 def _only_native(body: Mapping[str, Any]) -> bool:

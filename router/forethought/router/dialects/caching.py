@@ -72,3 +72,25 @@ def _marked(content: str | list[Json]) -> str | list[Json]:
     if last.get("type") in _CANNOT_BE_MARKED:
         return content
     return [*first, {**last, "cache_control": dict(_MARK)}]
+
+
+def unmarked(body: Json) -> Json:
+    """A chat-completion request without cache marks, for a server that does not know them."""
+    if not is_marked(body):
+        return body
+    kept: Json = _without_marks(body)
+    kept["messages"] = [
+        {**message, "content": [*map(_without_marks, message["content"])]}
+        if isinstance(message.get("content"), list)
+        else message
+        for message in map(_without_marks, body["messages"])
+    ]
+    if isinstance(body.get("tools"), list):
+        kept["tools"] = [*map(_without_marks, body["tools"])]
+    return kept
+
+
+def _without_marks(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: kept for name, kept in value.items() if name != "cache_control"}

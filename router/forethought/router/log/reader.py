@@ -9,14 +9,18 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Executable,
+    Insert,
     Select,
     Table,
     and_,
     delete,
     exists,
+    insert,
     or_,
     select,
     true,
+    union_all,
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,8 +28,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from forethought.router.errors import NotFound
 from forethought.router.log import rows
 from forethought.router.log.store import Store
-from forethought.router.log.tables import contexts, decisions, feedback, learned_contexts, outcomes
-from forethought.router.records import Context, Feedback, LearnedContext, LoggedDecision
+from forethought.router.log.tables import (
+    contexts,
+    decisions,
+    deleted_sleep,
+    feedback,
+    learned_contexts,
+    outcomes,
+)
+from forethought.router.records import (
+    Candidate,
+    Context,
+    Feedback,
+    GradedAnswer,
+    LearnedContext,
+    LoggedDecision,
+    Usage,
+)
 
 _PAGE = 1_000
 """Decisions read at a time, 2-4 kB each. A snapshot held open for a whole training run
@@ -44,6 +63,10 @@ class LogReader:
     def context(self, context_id: str, tenant: str) -> Context | None:
         """The context of this id, if it is the tenant's."""
         return self._context(contexts.c.id == context_id, contexts.c.tenant == tenant)
+
+    def has_context(self, context_id: str) -> bool:
+        """Whether there is a context of this id, whosever it is."""
+        return self._context(contexts.c.id == context_id) is not None
 
     def context_by_hash(self, tenant: str, context_hash: str) -> Context | None:
         """The tenant's context of this hash."""
@@ -138,6 +161,47 @@ class LogReader:
                 and_(decisions.c.created_at == last.created_at, decisions.c.id > last.id),
             )
 
+    def graded_answers(self, policy_version: str, *, limit: int) -> list[GradedAnswer]:
+        """The ``limit`` latest judged answers that a policy chose, in the order of judgement.
+
+        Those that are whole, and of the model decided on; of several judgements the last counts.
+        """
+        query = (
+            select(
+                decisions.c.id,
+                decisions.c.tenant,
+                decisions.c.model,
+                decisions.c.context_id,
+                decisions.c.strategy,
+                decisions.c.candidates,
+                feedback.c.quality,
+            )
+            .join_from(feedback, decisions)
+            .join(outcomes, outcomes.c.decision_id == decisions.c.id)
+            .where(
+                decisions.c.policy_version == policy_version,
+                outcomes.c.status == "ok",
+                outcomes.c.model.is_(None),
+            )
+            .order_by(feedback.c.created_at.desc(), feedback.c.id.desc())
+            .limit(limit)
+        )
+        with self._store.reading() as connection:
+            found = connection.execute(query).all()
+        latest: dict[str, GradedAnswer] = {}
+        for row in found:
+            own = next((c for c in row.candidates if c["strategy"] == row.strategy), None)
+            if own is not None and row.id not in latest:
+                latest[row.id] = GradedAnswer(
+                    decision_id=row.id,
+                    tenant=row.tenant,
+                    model=row.model,
+                    context_id=row.context_id,
+                    candidate=Candidate(**own),
+                    quality=row.quality,
+                )
+        return list(reversed(latest.values()))
+
     def spending(self, since: float) -> list[tuple[float, float | None, float | None]]:
         """When each query since ``since`` was asked, when it was answered, what it cost (USD)."""
         query = (
@@ -149,12 +213,18 @@ class LogReader:
             return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
     def sleep_spending(self, since: float) -> list[tuple[float, float]]:
-        """When each sleep since ``since`` ended, and what it cost (USD), where that is known."""
-        query = select(learned_contexts.c.created_at, learned_contexts.c.cost_usd).where(
-            learned_contexts.c.created_at >= since, learned_contexts.c.cost_usd.is_not(None)
+        """When each sleep since ``since`` ended, and what it cost (USD), where that is known.
+
+        Those on contexts that were deleted afterwards are among them.
+        """
+        costs = (
+            select(table.c.created_at, table.c.cost_usd).where(
+                table.c.created_at >= since, table.c.cost_usd.is_not(None)
+            )
+            for table in (learned_contexts, deleted_sleep)
         )
         with self._store.reading() as connection:
-            return [(row[0], row[1]) for row in connection.execute(query)]
+            return [(row[0], row[1]) for row in connection.execute(union_all(*costs))]
 
     def query_counts(self, tenant: str | None = None) -> list[int]:
         """How many queries each context has had, contexts without any left out."""
@@ -168,12 +238,13 @@ class LogReader:
         """Delete a context and its learned contexts; False where the tenant has none.
 
         Its decisions stay, for training, without their link and text: query, answer,
-        error and comment. Records that a writer has still queued are not covered: flush
-        it first.
+        error and comment; and what its sleep cost, without any link. Records that a writer
+        has still queued are not covered: flush it first.
         """
         ours = select(decisions.c.id).where(decisions.c.context_id == context_id)
         try:
             with self._store.connect_for_writing() as connection, connection.begin():
+                connection.execute(_keep_costs(context_id, tenant))
                 found = connection.execute(
                     delete(contexts)
                     .where(_is(contexts, context_id), contexts.c.tenant == tenant)
@@ -198,6 +269,24 @@ class LogReader:
             raise self._store.error("written to", error) from error
         return True
 
+    def set_auto_sleep(self, context_id: str, *, allowed: bool) -> None:
+        """Say whether a stored context may be slept on unasked."""
+        statement = update(contexts).where(_is(contexts, context_id)).values(auto_sleep=allowed)
+        self._execute(statement)
+
+    def add_deleted_sleep(self, learned: LearnedContext) -> None:
+        """Keep what a sleep cost that ended when its context was deleted already."""
+        usage = {name: getattr(learned.usage, name) for name in Usage.__dataclass_fields__}
+        own = {name: getattr(learned, name) for name in ("created_at", "model", "cost_usd")}
+        self._execute(insert(deleted_sleep).values(**own, **usage))
+
+    def _execute(self, statement: Executable) -> None:
+        try:
+            with self._store.connect_for_writing() as connection, connection.begin():
+                connection.execute(statement)
+        except SQLAlchemyError as error:
+            raise self._store.error("written to", error) from error
+
     def _context(self, *conditions: ColumnElement[bool]) -> Context | None:
         with self._store.reading() as connection:
             row = connection.execute(select(contexts).where(*conditions)).mappings().first()
@@ -209,6 +298,17 @@ class LogReader:
 
 
 _OUTCOME_COLUMNS = [column.label(f"outcome_{column.name}") for column in outcomes.columns]
+
+
+def _keep_costs(context_id: str, tenant: str) -> Insert:
+    """Copy what the sleep of a context cost to where it outlives the context."""
+    names = [column.name for column in deleted_sleep.columns if column.name != "id"]
+    costs = (
+        select(*(learned_contexts.c[name] for name in names))
+        .join_from(learned_contexts, contexts)
+        .where(_is(contexts, context_id), contexts.c.tenant == tenant)
+    )
+    return insert(deleted_sleep).from_select(names, costs)
 
 
 def _is(table: Table, row_id: str) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -23,10 +23,11 @@ from forethought.router.records import (
     LearnedContext,
     Note,
     Outcome,
+    QuerySurprisal,
     Usage,
 )
 
-Record = Context | LearnedContext | Decision | Outcome | Feedback
+Record = Context | LearnedContext | Decision | Outcome | Feedback | QuerySurprisal
 Row = tuple[Any, ...]
 ColumnValues = Mapping[Any, Any]
 """A row as read, by column name: a dict or SQLAlchemy's ``RowMapping``."""
@@ -67,6 +68,7 @@ def _context(record: Context) -> Row:
         record.registered,
         record.n_queries,
         record.last_query_at,
+        record.auto_sleep,
     )
 
 
@@ -91,6 +93,7 @@ def _decision(record: Decision) -> Row:
     propensity = record.propensity
     if 1 < propensity <= 1 + _PROPENSITY_ROUNDING:
         propensity = 1.0
+    candidates = [_sparse(one, _CANDIDATE_FIELDS) for one in record.candidates]
     return (
         _text(record.id),
         record.created_at,
@@ -104,8 +107,8 @@ def _decision(record: Decision) -> Row:
         record.mode,
         _text(record.policy_version),
         _text(record.feature_version),
-        _numbers(_finite(record.features)),
-        _numbers([_finite(_sparse(one, _CANDIDATE_FIELDS)) for one in record.candidates]),
+        _flat(record.features, [record.features]),
+        _flat(candidates, candidates),
         record.predictability,
         record.expected_queries,
         _text(record.reason),
@@ -146,12 +149,22 @@ def _feedback(record: Feedback) -> Row:
     )
 
 
+def _surprisal(record: QuerySurprisal) -> Row:
+    return (
+        _text(record.decision_id),
+        record.scored_at,
+        record.nats_per_token,
+        _text(record.model),
+    )
+
+
 _ENCODERS: Mapping[type, tuple[str, Callable[[Any], Row]]] = {
     Context: (tables.contexts.name, _context),
     LearnedContext: (tables.learned_contexts.name, _learned_context),
     Decision: (tables.decisions.name, _decision),
     Outcome: (tables.outcomes.name, _outcome),
     Feedback: (tables.feedback.name, _feedback),
+    QuerySurprisal: (tables.surprisals.name, _surprisal),
 }
 
 
@@ -211,20 +224,26 @@ def _sparse(record: object, fields: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name in fields if (value := getattr(record, name)) is not None}
 
 
-def _finite(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    if math.inf in row.values() or -math.inf in row.values():
-        message = "infinity has no JSON form"
-        raise ValueError(message)
-    return row
-
-
-def _numbers(value: object) -> str:
-    """``_json`` for what is our own and flat, in a tenth of the time; NaN is null here too."""
-    return orjson.dumps(value).decode()
+def _flat(value: object, rows: Iterable[Mapping[str, Any]]) -> str:
+    """JSON of ``value``, which is our own and no deeper than its ``rows``; NaN is null here too."""
+    encoded = orjson.dumps(value)
+    # orjson makes null of infinity as well; looking for it first would take as long as this.
+    if b"null" in encoded:
+        for row in rows:
+            if math.inf in row.values() or -math.inf in row.values():
+                message = "infinity has no JSON form"
+                raise ValueError(message)
+    return encoded.decode()
 
 
 def _json(value: object) -> str:
     """JSON without NaN, which neither Postgres nor SQLite's functions accept."""
+    try:
+        encoded = orjson.dumps(value)
+    except TypeError:  # a lone surrogate or a number beyond 64 bits, which json can write
+        encoded = b"null"
+    if b"null" not in encoded:  # orjson makes null of infinity too
+        return encoded.decode()
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except ValueError:

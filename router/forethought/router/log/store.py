@@ -30,6 +30,11 @@ _SQLITE_MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT_MS = 5_000
 """How long SQLite waits for another process's transaction; ours take under 10 ms."""
 
+_CHECKPOINT_PAGES = 4_000
+"""SQLite's write-ahead log is folded back once it has so many pages of 4 kB, some 800 requests:
+four times its default, so that fewer commits wait for it and a page that many change is written
+once."""
+
 _CHECKED_BYTES = 64 * 2**20
 """Files up to this size are checked whole when opened (about 0.1 s); larger ones are not:
 their damage shows when the damaged page is read."""
@@ -62,7 +67,7 @@ class Store:
             StoreError: It cannot be opened, is damaged, belongs to another program or
                 was written by a newer version; nothing was changed.
         """
-        parsed = _parse(url)
+        parsed = database_url(url)
         if parsed.get_backend_name() == "sqlite":
             path = Path(parsed.database or "").expanduser()
             _check_file(path)
@@ -213,7 +218,12 @@ def _remedy(reason: str) -> str:
     return "Check that the database is reachable and its URL is right."
 
 
-def _parse(url: str) -> URL:
+def database_url(url: str) -> URL:
+    """``url``, or a file's path, as SQLAlchemy takes it, with its driver.
+
+    Raises:
+        StoreError: It is neither SQLite's nor Postgres'.
+    """
     if "://" not in url:
         return URL.create("sqlite", database=url)
     try:
@@ -266,6 +276,7 @@ def _sqlite_engine(path: Path) -> Engine:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
         cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()

@@ -3,6 +3,7 @@
 ``decisions`` names its context and learned context without a foreign key: a decision is
 queued before the upstream is called, its new context only after the reply.
 An outcome or a feedback without its decision would be meaningless, so those are bound.
+``deleted_sleep`` is what sleep on deleted contexts cost: money stays spent. It names nobody.
 
 A change here needs a new file in ``migrations/versions`` and a new ``SCHEMA_REVISION``;
 tests hold the three against each other.
@@ -24,9 +25,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    true,
 )
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 """The migration that these tables correspond to."""
 
 VERSION_TABLE = "forethought_schema"
@@ -54,6 +56,7 @@ contexts = Table(
     Column("registered", Boolean, nullable=False),
     Column("n_queries", Integer, nullable=False),
     Column("last_query_at", Double),
+    Column("auto_sleep", Boolean, nullable=False, server_default=true()),
     UniqueConstraint("tenant", "hash"),
     Index(None, "tenant", "created_at", "id"),
 )
@@ -79,6 +82,21 @@ learned_contexts = Table(
     Column("created_at", Double, nullable=False),
     Column("dropped", Integer, nullable=False),
     UniqueConstraint("context_id", "version"),
+)
+
+deleted_sleep = Table(
+    "deleted_sleep",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("model", String, nullable=False),
+    Column("input_tokens", Integer, nullable=False),
+    Column("cached_tokens", Integer, nullable=False),
+    Column("cache_write_tokens", Integer, nullable=False),
+    Column("cache_write_1h_tokens", Integer, nullable=False),
+    Column("output_tokens", Integer, nullable=False),
+    Column("reasoning_tokens", Integer, nullable=False),
+    Column("cost_usd", Double),
 )
 
 decisions = Table(
@@ -148,4 +166,13 @@ feedback = Table(
     Column("source", String, nullable=False),
     Column("comment", Text),
     CheckConstraint("quality >= 0 AND quality <= 1", name="quality"),
+)
+
+surprisals = Table(
+    "surprisals",
+    metadata,
+    Column("decision_id", ForeignKey("decisions.id", ondelete="CASCADE"), primary_key=True),
+    Column("scored_at", Double, nullable=False),
+    Column("nats_per_token", Double, nullable=False),
+    Column("model", String, nullable=False),
 )

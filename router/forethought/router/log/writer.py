@@ -1,6 +1,6 @@
 """Write records durably and cheaply: one thread, one transaction for all that wait.
 
-While a transaction is being committed, new records queue; all of them go into the next
+While a transaction is being committed, new records gather; all of them go into the next
 one (group commit). So a lone request pays one disk flush, and a hundred concurrent
 requests share one.
 """
@@ -8,29 +8,20 @@ requests share one.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Any, Self
-
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from typing import Self
 
 from forethought.router.errors import StoreError
+from forethought.router.log.gathering import Call, Gathering
 from forethought.router.log.rows import Record, Row, encode
-from forethought.router.log.statements import TOUCH, WRITE_ORDER, compile_statements
+from forethought.router.log.statements import TOUCH
 from forethought.router.log.store import Store
-
-_BATCH_CALLS = 1_000
-"""Calls to ``write`` in one transaction at most, so that the first is not kept waiting."""
-
-LINGER_S = 0.05
-"""What nobody waits for is stored with what somebody does wait for, or after so long."""
+from forethought.router.log.transactions import concerns_all, transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +32,6 @@ class WriterStats:
     failed: int
     transactions: int
     queued: int
-
-
-@dataclass(slots=True)
-class _Call:
-    """The rows of one call, which succeed or fail together, and who waits for them."""
-
-    rows: Sequence[tuple[str, Row]]
-    waiter: asyncio.Future[None] | Future[None] | None = None
-    error: StoreError | None = None
-    hurries: bool = True
 
 
 class LogWriter:
@@ -67,11 +48,9 @@ class LogWriter:
     def __init__(self, store: Store, *, max_queued: int = 10_000) -> None:
         self._store = store
         self._max_queued = max_queued
-        self._statements = compile_statements(store.engine.dialect)
-        self._connection: Connection | None = None
-        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._gathering = Gathering()
+        self._database = transactions(store)
         self._lock = Lock()
-        self._closed = False
         self._written = 0
         self._failed = 0
         self._transactions = 0
@@ -85,7 +64,7 @@ class LogWriter:
             written=self._written,
             failed=self._failed,
             transactions=self._transactions,
-            queued=self._queue.qsize(),
+            queued=len(self._gathering),
         )
 
     async def write(self, *records: Record) -> None:
@@ -98,11 +77,11 @@ class LogWriter:
         """
         rows = self._encode(records)
         waiter = asyncio.get_running_loop().create_future()
-        self._put(_Call(rows, waiter))
+        self._put(Call(rows, waiter))
         await waiter
 
     def begin(self, *records: Record) -> asyncio.Future[None]:
-        """Queue ``records`` to be durable within ``LINGER_S``, or with a write that comes sooner.
+        """Queue ``records`` to be durable within 50 ms, or with a write that comes sooner.
 
         So a decision and its outcome are one transaction where the answer is quick. The future
         ends as ``write`` would; nobody has to wait for it.
@@ -112,15 +91,13 @@ class LogWriter:
         """
         rows = self._encode(records)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Whoever does not ask has no use for a complaint that nobody asked.
-        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._put(_Call(rows, waiter, hurries=False))
+        self._put(Call(rows, waiter, hurries=False))
         return waiter
 
     def write_sync(self, *records: Record) -> None:
         """``write`` for threads without an event loop."""
         waiter: Future[None] = Future()
-        self._put(_Call(self._encode(records), waiter))
+        self._put(Call(self._encode(records), waiter))
         waiter.result()
 
     def post(self, *records: Record) -> None:
@@ -130,7 +107,7 @@ class LogWriter:
 
     def context_touched(self, context_id: str, at: float) -> None:
         """Count one more query on a context, seen at ``at`` (Unix seconds), as ``post`` does."""
-        self._post([(TOUCH, (context_id, at))])
+        self._post([(TOUCH, (context_id, 1, at))])
 
     def flush(self) -> None:
         """Wait until everything queued so far is durable. Blocks; ``await write()`` does not."""
@@ -138,10 +115,7 @@ class LogWriter:
 
     def close(self) -> None:
         """Write what is queued, then stop. Later records are refused."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._queue.put(None)
+        self._gathering.close()
         self._thread.join()
 
     def __enter__(self) -> Self:
@@ -162,95 +136,58 @@ class LogWriter:
             self._count_failed(len(records))
             raise
 
-    def _put(self, call: _Call) -> None:
-        with self._lock:
-            if not self._closed:
-                self._queue.put(call)
-                return
+    def _put(self, call: Call) -> None:
+        if self._gathering.add(call):
+            return
         self._count_failed(len(call.rows))
         message = f"The log in {self._store.name} is closed."
         raise StoreError(message, param=self._store.name)
 
     def _post(self, rows: list[tuple[str, Row]]) -> None:
-        if self._queue.qsize() >= self._max_queued:
+        if len(self._gathering) >= self._max_queued:
             self._count_failed(len(rows))
             return
         with suppress(StoreError):  # counted where it was raised
-            self._put(_Call(rows, hurries=False))
+            self._put(Call(rows, hurries=False))
 
     def _count_failed(self, records: int) -> None:
         with self._lock:
             self._failed += records
 
     def _run(self) -> None:
-        open_ = True
-        while open_:
-            calls, open_ = self._next_batch()
-            if calls:
-                self._commit(calls)
-                _answer(calls)
-        if self._connection is not None:
-            self._connection.close()
+        while calls := self._gathering.take():
+            self._commit(calls)
+            self._gathering.ended()
+            _answer(calls)
+        self._database.close()
 
-    def _next_batch(self) -> tuple[list[_Call], bool]:
-        """Everything that waits, at least one call, and whether more may follow."""
-        calls: list[_Call] = []
-        hurries, until = False, 0.0
-        call = self._queue.get()
-        while call is not None:
-            calls.append(call)
-            if len(calls) == 1:
-                until = time.monotonic() + LINGER_S
-            hurries = hurries or call.hurries
-            if len(calls) == _BATCH_CALLS:
-                return calls, True
-            try:
-                wait_s = 0.0 if hurries else until - time.monotonic()
-                call = self._queue.get(timeout=wait_s) if wait_s > 0 else self._queue.get_nowait()
-            except Empty:
-                return calls, True
-        return calls, False
-
-    def _commit(self, calls: list[_Call], *, reconnected: bool = False) -> None:
+    def _commit(self, calls: list[Call]) -> None:
         """Store ``calls``, each wholly or not at all; a bad one does not harm the others."""
+        batch: dict[str, list[Row]] = {}
+        for call in calls:
+            for kind, row in call.rows:
+                batch.setdefault(kind, []).append(row)
+        if not batch:
+            return
         try:
-            self._transact(calls)
+            self._database.store(batch)
         except Exception as error:  # noqa: BLE001 the thread must outlive any error
-            if not reconnected and isinstance(error, DBAPIError) and error.connection_invalidated:
-                # The server closed a connection that was idle; the next one is new.
-                self._commit(calls, reconnected=True)
-                return
-            # A full disk or a lock concerns every call; retrying each would only wait longer.
-            if len(calls) > 1 and not isinstance(error, OperationalError):
+            # What concerns every call would only keep them waiting when tried one by one.
+            if len(calls) > 1 and not concerns_all(error):
                 for call in calls:
                     self._commit([call])
                 return
             for call in calls:
                 call.error = self._store.error("written to", error)
             self._count_failed(sum(len(call.rows) for call in calls))
-
-    def _transact(self, calls: list[_Call]) -> None:
-        batches: dict[str, list[Any]] = {}
-        for call in calls:
-            for kind, row in call.rows:
-                batches.setdefault(kind, []).append(row)
-        if not batches:
-            return
-        # Kept between transactions: fetching it from the pool costs more than the insert.
-        if self._connection is None:
-            self._connection = self._store.connect_for_writing()
-        with self._connection.begin():
-            for kind in WRITE_ORDER:
-                if rows := batches.get(kind):
-                    statement = self._statements[kind]
-                    self._connection.exec_driver_sql(statement.sql, statement.bind(rows))
-        self._transactions += 1
-        self._written += sum(map(len, batches.values()))
+        else:
+            self._transactions += 1
+            self._written += sum(map(len, batch.values()))
 
 
-def _answer(calls: Iterable[_Call]) -> None:
+def _answer(calls: Iterable[Call]) -> None:
     """Wake everyone who waits: one wake-up an event loop, not one a call."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[Call]] = {}
     for call in calls:
         if isinstance(call.waiter, asyncio.Future):
             by_loop.setdefault(call.waiter.get_loop(), []).append(call)
@@ -261,7 +198,7 @@ def _answer(calls: Iterable[_Call]) -> None:
             loop.call_soon_threadsafe(_resolve_all, answered)
 
 
-def _resolve_all(calls: Iterable[_Call]) -> None:
+def _resolve_all(calls: Iterable[Call]) -> None:
     for call in calls:
         if call.waiter is not None and not call.waiter.done():
             _resolve(call.waiter, call.error)
@@ -272,3 +209,5 @@ def _resolve(waiter: asyncio.Future[None] | Future[None], error: StoreError | No
         waiter.set_result(None)
     else:
         waiter.set_exception(error)
+        # Whoever does not ask has no use for a complaint that nobody asked.
+        waiter.exception()

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from forethought.router.allocation import SleepPlan
 from forethought.router.decision import Decider
-from forethought.router.known import Known, KnownContexts
+from forethought.router.known import Known
 from forethought.router.records import Context, SleepLevel
 from forethought.router.sleep.planner import SleepPlanner
 from forethought.router.sleep.workflow import Sleeper
@@ -38,7 +38,6 @@ class BackgroundSleep:
         sleeper: Sleeper,
         decider: Decider,
         level: SleepLevel,
-        contexts: KnownContexts,
         executor: Executor,
     ) -> None:
         self._mode = mode
@@ -46,7 +45,6 @@ class BackgroundSleep:
         self._sleeper = sleeper
         self._decider = decider
         self._level = level
-        self._contexts = contexts
         self._executor = executor
         self._planning: set[asyncio.Future[SleepPlan | None]] = set()
 
@@ -56,7 +54,7 @@ class BackgroundSleep:
             return
         if known.learned is not None and self._mode != "auto":
             return  # auto may sleep more on a context that queries keep coming on
-        if known.context.id in self._contexts.not_on_its_own:
+        if not known.context.auto_sleep:
             return
         policy = self._decider.policy_version if self._mode == "auto" else self._mode
         n = known.context.n_queries
@@ -76,7 +74,7 @@ class BackgroundSleep:
         if self._mode == "auto":
             return self._planner.after_reply(context, features)
         try:
-            self._sleeper.enqueue(context, self._level)
+            self._sleeper.enqueue_first(context, self._level)
         except Exception:
             log.exception("sleep on %s could not be queued", context.id)
         return None

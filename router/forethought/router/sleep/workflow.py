@@ -2,7 +2,8 @@
 
 A process killed in mid-sleep resumes where it was: finished calls are read back from DBOS's
 store, never made and never paid again. The workflow's id is made of the context, the level and
-the version, so that the same sleep is never bought twice.
+the version, so that the same sleep is never bought twice: nor by two processes whose store is the
+same Postgres database, which share the work.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from threading import Event, Lock
 from typing import Any, Final
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowStatus
+from sqlalchemy.engine import make_url
 
 from forethought.router.errors import StoreError
 from forethought.router.log import LogReader, LogWriter
@@ -22,6 +24,7 @@ from forethought.router.pricing import STANDARD_TIERS, PriceTable, cost
 from forethought.router.records import Context, LearnedContext, SleepLevel, Usage
 from forethought.router.sleep import prompts
 from forethought.router.sleep.calls import Ask, complete
+from forethought.router.sleep.executors import Executors
 from forethought.router.sleep.writer import Call, Reply, estimated_tokens, write
 
 log = logging.getLogger(__name__)
@@ -86,44 +89,67 @@ class Sleeper:
         self._prices = prices
         self._on_learned = on_learned
         self._workflow: Workflow | None = None
+        self._executors: Executors | None = None
         self._enqueueing = Lock()
         self._stopping = Event()
 
     def start(self) -> None:
         """Open DBOS's store and resume the sleeps that a crash interrupted."""
+        self._stopping = Event()
+        try:
+            self._enter()
+            self._launch()
+        except Exception as error:
+            self.stop()
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            shown = make_url(self._url).render_as_string(hide_password=True)
+            raise StoreError(
+                f"The sleep store {shown} cannot be opened: {reason}.",
+                param="database_url" if self._is_shared else "data_dir",
+                remedy="Check that it is reachable and may be written to; a damaged file can be "
+                "moved away to begin with a new one.",
+            ) from error
+
+    def _launch(self) -> None:
         config: DBOSConfig = {
             "name": "forethought",
             "system_database_url": self._url,
             "application_version": VERSION,
-            "executor_id": "local",
+            # One process takes up what it had begun itself; of several, each has a name.
+            "executor_id": "local" if self._executors is None else self._executors.name,
             "log_level": "WARNING",
             "console_log_level": "WARNING",
             "enable_otlp": False,
         }
-        self._stopping = Event()
-        try:
-            DBOS(config=config)
-            self._workflow = DBOS.workflow(name=WORKFLOW)(self._as_function())
-            DBOS.launch()
-            DBOS.register_queue(
-                QUEUE, worker_concurrency=self._settings.concurrency, polling_interval_sec=0.2
-            )
-        except Exception as error:
-            self.stop()
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise StoreError(
-                f"The sleep store {self._url} cannot be opened: {reason}.",
-                param="data_dir",
-                remedy="Check the file, or move it away to begin with a new one.",
-            ) from error
+        DBOS(config=config)
+        self._workflow = DBOS.workflow(name=WORKFLOW)(self._as_function())
+        DBOS.launch()
+        DBOS.register_queue(
+            QUEUE, worker_concurrency=self._settings.concurrency, polling_interval_sec=0.2
+        )
+        if self._executors is not None:
+            self._executors.start()
 
     def stop(self) -> None:
         """Stop; running sleeps resume at the next start."""
         self._workflow = None
+        executors, self._executors = self._executors, None
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=0)
         # Only now: what running sleeps raise must not be recorded as their failure.
         self._stopping.set()
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # nor be shown as one
+        if executors is not None:
+            executors.leave()
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether other processes may have the same store."""
+        return make_url(self._url).get_backend_name() == "postgresql"
+
+    def _enter(self) -> None:
+        if self._is_shared:
+            self._executors = Executors(self._url, begun_by=_begun_by, take_up=_recover)
+            self._executors.enter()
 
     def enqueue(self, context: Context, level: SleepLevel, *, tier: str | None = None) -> str:
         """Queue a sleep on ``context``; returns the workflow's id.
@@ -136,10 +162,17 @@ class Sleeper:
         if workflow is None:
             message = "start the Sleeper first"
             raise RuntimeError(message)
-        latest = self._reader.latest_learned(context.id)
-        version = 1 if latest is None else latest.version + 1
-        workflow_id = f"sleep:{context.id}:{level.name}:v{version}"
+        # Two processes may have found it at once, under two ids: the store has one of them.
+        context = self._reader.context_by_hash(context.tenant, context.hash) or context
         with self._enqueueing:
+            under_way = [a for a in _attempts(f"sleep:{context.id}") if _is_under_way(a)]
+            for attempt in under_way:
+                if attempt.workflow_id.split(":")[2] == level.name:
+                    return attempt.workflow_id
+            latest = self._reader.latest_learned(context.id)
+            versions = [int(a.workflow_id.split(":")[3].removeprefix("v")) for a in under_way]
+            version = 1 + max([0 if latest is None else latest.version, *versions])
+            workflow_id = f"sleep:{context.id}:{level.name}:v{version}"
             attempts = _attempts(workflow_id)
             if attempts and STATUS.get(attempts[-1].status) != "failed":
                 return attempts[-1].workflow_id
@@ -158,10 +191,26 @@ class Sleeper:
                 )
         return workflow_id
 
+    def enqueue_first(self, context: Context, level: SleepLevel) -> str | None:
+        """``enqueue``, unless something was learned already; another process may have done it."""
+        stored = self._reader.context_by_hash(context.tenant, context.hash) or context
+        if self._reader.latest_learned(stored.id) is not None:
+            return None
+        return self.enqueue(stored, level)
+
     def status(self, context_id: str) -> str:
         """``none``, ``queued``, ``running``, ``done`` or ``failed``: the latest sleep's."""
         attempts = _attempts(f"sleep:{context_id}")
         return STATUS.get(attempts[-1].status, "running") if attempts else "none"
+
+    def forget(self, context_id: str) -> None:
+        """Delete the jobs of a context that was deleted: their input and results hold its text.
+
+        One that is under way ends first, and stays.
+        """
+        ended = [a for a in _attempts(f"sleep:{context_id}") if not _is_under_way(a)]
+        if ended:
+            DBOS.delete_workflows([attempt.workflow_id for attempt in ended])
 
     def _as_function(self) -> Workflow:
         # DBOS sets attributes on what it registers, which a bound method does not allow.
@@ -220,7 +269,12 @@ class Sleeper:
     def _store(self, learned: LearnedContext) -> str:
         # A crash between the commit and the step's record repeats this step, not the row.
         if self._reader.learned_context(learned.id) is None:
-            self._writer.write_sync(learned)
+            try:
+                self._writer.write_sync(learned)
+            except StoreError:
+                if self._reader.has_context(learned.context_id):
+                    raise
+                self._reader.add_deleted_sleep(learned)  # deleted meanwhile, but paid for
         return learned.id
 
     def _tell(self, learned: LearnedContext) -> None:
@@ -230,6 +284,21 @@ class Sleeper:
             self._on_learned(learned)
         except Exception:  # the sleep is done all the same
             log.exception("the news of %s could not be passed on", learned.id)
+
+
+def _is_under_way(attempt: WorkflowStatus) -> bool:
+    return STATUS.get(attempt.status) in {"queued", "running"}
+
+
+def _begun_by() -> set[str]:
+    """The executors that have begun sleeps which are not finished."""
+    begun = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+    return {one.executor_id for one in begun if one.executor_id}
+
+
+def _recover(executors: list[str]) -> None:
+    """Queue again what dead executors had begun: as DBOS does on starting, for its own name."""
+    DBOS._recover_pending_workflows(executors)  # noqa: SLF001 - no other way without its cloud
 
 
 def _attempts(prefix: str) -> list[WorkflowStatus]:

@@ -1,8 +1,8 @@
 """Anthropic's Messages API behind the chat-completion interface.
 
-Authorisation is that of the anthropic SDK, and retries are as for any upstream. Requests and
-replies are translated (``forethought.router.dialects``); a request that has no translation is
-answered as a server would, by a 400 that names the field.
+Rare calls go through the anthropic SDK; for the others its authorisation is kept, and retries are
+as for any upstream. Requests and replies are translated (``forethought.router.dialects``); a
+request that has no translation is answered as a server would, by a 400 that names the field.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from forethought.router.errors import InvalidRequest, openai_error
 from forethought.router.upstream.base import NativeStream, UpstreamReply, UpstreamStream
 from forethought.router.upstream.http_client import HttpClient, checked_url
 from forethought.router.upstream.patience import Timeouts
+from forethought.router.upstream.sdk import Account, Sdk, load_anthropic
 
 MESSAGES: Final = "/v1/messages"
 API_VERSION: Final = "2026-10-21"
@@ -58,7 +59,8 @@ class AnthropicUpstream:
         max_retries: int = 2,
         mark_prefix: bool = False,
     ) -> None:
-        url = checked_url(base_url)
+        url, timeouts = checked_url(base_url), timeouts or Timeouts()
+        url = url.copy_with(path=url.path.rstrip("/").removesuffix("/v1"))
         headers = {"anthropic-version": API_VERSION}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key}"
@@ -66,12 +68,10 @@ class AnthropicUpstream:
         self._name = name
         self._mark_prefix = mark_prefix
         self._client = HttpClient(
-            url.copy_with(path=url.path.rstrip("/").removesuffix("/v1")),
-            name=name,
-            headers=headers,
-            timeouts=timeouts or Timeouts(),
-            max_retries=max_retries,
+            url, name=name, headers=headers, timeouts=timeouts, max_retries=max_retries
         )
+        account = Account(url, api_key, timeouts, max_retries)
+        self._sdk = Sdk(load_anthropic, account, name=name, shown_url=self.base_url)
 
     def __repr__(self) -> str:
         key = None if self._api_key is None else "***"
@@ -87,12 +87,13 @@ class AnthropicUpstream:
         return self._client.base_url.rstrip("/")
 
     async def start(self) -> None:
-        """Create the connection pool; the first connection is made by the first request."""
+        """Open the session; the first connection is made by the first request."""
         self._client.start()
 
     async def aclose(self) -> None:
-        """Close the connection pool. A later request opens a new one."""
+        """Close the connections. A later request opens new ones."""
         await self._client.aclose()
+        await self._sdk.aclose()
 
     async def complete(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamReply:
         """Send a chat completion as a message, and wait for the whole reply."""
@@ -135,12 +136,12 @@ class AnthropicUpstream:
         self, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> UpstreamReply:
         """POST a Messages body to /v1/messages/count_tokens; request and reply stay as sent."""
-        reply = await self._client.whole("POST", f"{MESSAGES}/count_tokens", body, headers)
+        reply = await self._sdk.post(f"{MESSAGES}/count_tokens", body, headers)
         return replace(reply, headers=_headers(reply.headers))
 
     async def models(self) -> UpstreamReply:
         """GET /v1/models, as OpenAI's list."""
-        reply = await self._client.whole("GET", _MODELS, None, {})
+        reply = await self._sdk.get(_MODELS)
         listed = parsed(reply.body)
         if reply.status >= 400 or not isinstance(listed, dict):
             return _reply(reply, [])
@@ -148,7 +149,7 @@ class AnthropicUpstream:
 
     async def ready(self) -> bool:
         """Whether the upstream answers now, whatever it says short of a server error."""
-        return await self._client.ready(_MODELS)
+        return await self._sdk.answers(_MODELS)
 
     def _translated(self, body: Mapping[str, Any]) -> Translated:
         done = to_anthropic(body)

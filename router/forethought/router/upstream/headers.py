@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
-
-import httpx2
 
 # Of one connection (RFC 9110, 7.6.1), whoever sends them.
 _HOP_BY_HOP: Final = frozenset(
@@ -42,15 +39,12 @@ OWN_REQUEST_HEADERS: Final = _HOP_BY_HOP | {
 # Bodies are handed on decoded and re-framed, so these would no longer be true.
 _DROPPED_REPLY_HEADERS: Final = _HOP_BY_HOP | {"content-encoding", "content-length", "set-cookie"}
 
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ILLEGAL: Final = re.compile(r"[\x00\r\n]")
-
 
 def sent_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Those of a client's headers that go to the upstream, in lower case."""
     lower = ((name.lower(), value) for name, value in headers.items())
     return {
-        name: value
+        name: _utf8(value)
         for name, value in lower
         if name not in OWN_REQUEST_HEADERS and not name.startswith("x-stainless-")
     }
@@ -74,18 +68,11 @@ def joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
-    """The first part of a request, up to its body.
-
-    Raises:
-        httpx2.LocalProtocolError: A header would break out of its line.
-    """
-    lines = [f"{method} {target} HTTP/1.1"]
-    for name, value in headers.items():
-        if not _NAME.fullmatch(name) or _ILLEGAL.search(value):
-            raise httpx2.LocalProtocolError(f"the header {name!r} or its value is illegal")
-        lines.append(f"{name}: {value}")
+def _utf8(value: str) -> str:
+    """A header as it is sent, in UTF-8: servers read headers as ISO-8859-1, whatever they are."""
+    if value.isascii():
+        return value
     try:
-        return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
-    except UnicodeEncodeError as error:
-        raise httpx2.LocalProtocolError("a header is not in ISO-8859-1") from error
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value

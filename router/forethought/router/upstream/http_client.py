@@ -1,47 +1,45 @@
 """Requests to the API behind a base URL: with our key, tried again, and not waited for for ever.
 
-A request goes out on a connection of ours. What is rare goes through httpx2: a proxy of the
-environment, a server that points elsewhere, a compressed reply.
+For the calls that a proxy is made of. aiohttp carries them: the SDKs and their client in Python
+cost more time than all that Forethought does (docs/decisions/0002-aiohttp-on-the-hot-path.md).
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import json
 import re
-import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from typing import Any, Final
 
+import aiohttp
 import httpx2
 import orjson
+from yarl import URL
 
-from forethought.router.errors import ConfigError, UpstreamError, UpstreamTimeout
+from forethought.router.errors import ConfigError, UpstreamError
 from forethought.router.upstream.base import UpstreamReply, UpstreamStream
-from forethought.router.upstream.headers import reply_headers, request_head, sent_headers
-from forethought.router.upstream.patience import Patience, Timeouts, timed_out
-from forethought.router.upstream.pool import IDLE_S, MAX_CONNECTIONS, MAX_IDLE, Pool
-from forethought.router.upstream.responses import (
-    DirectResponse,
-    HttpxResponse,
-    Response,
-    decoded,
-)
+from forethought.router.upstream.failures import BROKE_OFF, FAILURES, UNREACHED, failure
+from forethought.router.upstream.headers import joined, reply_headers, sent_headers
+from forethought.router.upstream.patience import Patience, Timeouts
 from forethought.router.upstream.retries import is_worth_another_try, pause_s
-
-_READY: Final = Timeouts(connect_s=2.0, first_token_s=2.0, total_s=2.0)
-"""A health probe must not hang on a slow upstream."""
+from forethought.router.upstream.session import open_session
 
 _PLAIN_PATH: Final = re.compile(r"[/A-Za-z0-9_-]*")
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+_MAX_REDIRECTS: Final = 20
+"""As in the SDKs' client."""
+
+_LARGE_BODY: Final = 2**20
+"""From here on aiohttp wants to send a body in parts, as it would hold the event loop."""
 
 
 class HttpClient:
-    """A client of the API at ``base_url``; its pool opens with the first request.
+    """A client of the API at ``base_url``; its session opens with the first request.
 
     Args:
         base_url: What paths are appended to.
@@ -69,36 +67,35 @@ class HttpClient:
         self._max_retries = max_retries
         self._local = local
         self._own = {
-            "host": base_url.netloc.decode("ascii"),
             "accept": "application/json",
             "user-agent": f"forethought/{version('forethought')}",
             **_basic_auth(base_url, headers),
         }
         path, _, query = base_url.raw_path.decode("ascii").partition("?")
-        self._path, self._query = path.rstrip("/"), query
-        self._pool: Pool | None = None
-        self._httpx: httpx2.AsyncClient | None = None
-        self._direct = local or not _is_proxied(base_url)
+        self._root = f"{base_url.scheme}://{base_url.netloc.decode('ascii')}{path.rstrip('/')}"
+        self._query = query
+        self._session: aiohttp.ClientSession | None = None
 
     @property
     def base_url(self) -> str:
         """The address, without any user name and password in it."""
         return str(self._base_url.copy_with(userinfo=b""))
 
-    def start(self) -> Pool:
-        """Make the pool, as the first request would: reading TLS certificates takes a while."""
-        if self._pool is None:
-            self._pool = Pool(self._base_url, self._timeouts, keep_alive=not self._local)
-        return self._pool
+    def start(self) -> aiohttp.ClientSession:
+        """Open the session, as the first request would: reading TLS certificates takes a while.
+
+        Raises:
+            ConfigError: The environment's proxy cannot be used.
+        """
+        if self._session is None:
+            self._session = open_session(self._base_url, self._timeouts, local=self._local)
+        return self._session
 
     async def aclose(self) -> None:
-        """Close the connections. A later request opens new ones."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
-        client, self._httpx = self._httpx, None
-        if client is not None:
-            await client.aclose()
+        """Close the connections; what is under way fails. A later request opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def whole(
         self,
@@ -114,8 +111,9 @@ class HttpClient:
         """
         patience = Patience(self._timeouts, self._name)
         sent = {"accept-encoding": "gzip, deflate", **sent_headers(headers)}
-        call = self._read(method, path, body, sent, self._max_retries)
-        return await patience.whole(call)
+        call = self._answered(method, path, body, sent, whole=True)
+        response = await patience.whole(self._reached(call))
+        return UpstreamReply(response.status, _reply_headers(response), await response.read())
 
     @asynccontextmanager
     async def stream(
@@ -129,13 +127,13 @@ class HttpClient:
         patience = Patience(self._timeouts, self._name)
         # Compression would hold small events back until a block is full.
         sent = {"accept-encoding": "identity", **sent_headers(headers)}
-        call = self._answered("POST", path, body, sent, self._max_retries, whole=False)
+        call = self._answered("POST", path, body, sent, whole=False)
+        response = await patience.opened(self._reached(call))
         try:
-            response = await patience.opened(call)
-        except httpx2.HTTPError as error:
-            raise self._failure(error, "could not be reached") from error
-        async with self._streamed(response, patience) as stream:
-            yield stream
+            chunks = patience.watched(self._chunks(response))
+            yield UpstreamStream(response.status, _reply_headers(response), chunks)
+        finally:
+            response.close()
 
     @asynccontextmanager
     async def forward(
@@ -150,78 +148,43 @@ class HttpClient:
 
         A redirection is the client's to follow: it may lead to another host.
         """
-        client = self.httpx()
-        url = f"{str(self._base_url).rstrip('/')}{path}{'?' if query else ''}{query}"
         sent = {**self._own, **headers, "accept-encoding": "identity"}
-        request = client.build_request(method, url, headers=sent, content=content)
+        body = None if content is None else _Content(content)
         patience = Patience(self._timeouts, self._name)
-        call = client.send(request, stream=True, follow_redirects=False)
+        target = f"{path}?{query}" if query else path
+        call = self._reached(self._forwarded(method, target, sent, body))
         try:
             response = await patience.whole(call)
-        except httpx2.HTTPError as error:
-            raise self._failure(error, "could not be reached") from error
-        async with self._streamed(HttpxResponse(response), patience) as stream:
-            yield stream
-
-    async def ready(self, path: str) -> bool:
-        """Whether the server answers now, whatever it says short of a server error."""
-        sent = {"accept-encoding": "gzip, deflate"}
-        try:
-            reply = await Patience(_READY, self._name).whole(self._read("GET", path, None, sent, 0))
-        except UpstreamError:
-            return False
-        return reply.status < httpx2.codes.INTERNAL_SERVER_ERROR
-
-    def httpx(self) -> httpx2.AsyncClient:
-        """The client for what is rare."""
-        if self._httpx is None:
-            limits = httpx2.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=0 if self._local else MAX_IDLE,
-                keepalive_expiry=IDLE_S,
-            )
-            self._httpx = httpx2.AsyncClient(
-                timeout=self._timeouts.as_httpx(),
-                limits=limits,
-                trust_env=not self._local,
-                follow_redirects=True,
-                # A cookie of one client's reply must not go with another's request.
-                cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-            )
-        return self._httpx
-
-    async def _read(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None,
-        headers: Mapping[str, str],
-        max_retries: int,
-    ) -> UpstreamReply:
-        try:
-            response = await self._answered(method, path, body, headers, max_retries, whole=True)
-            return UpstreamReply(
-                response.status, reply_headers(response.headers), await response.read()
-            )
-        except httpx2.HTTPError as error:
-            raise self._failure(error, "could not be reached") from error
-
-    @asynccontextmanager
-    async def _streamed(
-        self, response: Response, patience: Patience
-    ) -> AsyncIterator[UpstreamStream]:
+        except UpstreamError as error:
+            if body is not None and body.error is not None:
+                raise body.error from error
+            raise
         try:
             chunks = patience.watched(self._chunks(response))
-            yield UpstreamStream(response.status, reply_headers(response.headers), chunks)
+            yield UpstreamStream(response.status, _reply_headers(response), chunks)
         finally:
-            await response.aclose()
+            response.close()
 
-    async def _chunks(self, response: Response) -> AsyncIterator[bytes]:
+    async def _forwarded(
+        self, method: str, path: str, headers: Mapping[str, str], body: _Content | None
+    ) -> aiohttp.ClientResponse:
+        data = None if body is None else body.parts()
+        return await self.start().request(
+            method, self._url(path), data=data, headers=headers, allow_redirects=False
+        )
+
+    async def _reached(self, call: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
         try:
-            async for chunk in response.chunks():
+            return await call
+        except FAILURES as error:
+            raise self._failure(error, UNREACHED) from error
+
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in response.content.iter_any():
                 yield chunk
-        except httpx2.HTTPError as error:
-            raise self._failure(error, "broke off in mid-answer") from error
+        except FAILURES as error:
+            raise self._failure(error, BROKE_OFF) from error
 
     async def _answered(
         self,
@@ -229,92 +192,86 @@ class HttpClient:
         path: str,
         body: Mapping[str, Any] | None,
         headers: Mapping[str, str],
-        max_retries: int,
         *,
         whole: bool,
-    ) -> Response:
+    ) -> aiohttp.ClientResponse:
         """The first reply that is no passing failure, or the last one, read where ``whole``."""
-        content = b"" if body is None else encoded(body)
+        session = self.start()
+        url = self._url(path)
+        content = None if body is None else encoded(body)
         sent = {**self._own, **headers}
-        if body is not None:
+        if content is not None:
             sent["content-type"] = "application/json"
         for n_before in itertools.count():
-            is_last = n_before >= max_retries
+            is_last = n_before >= self._max_retries
             failed: Mapping[str, str] = {}
             try:
-                response = await self._sent(method, path, sent, content)
+                response = await self._sent(session, method, url, sent, content)
                 if whole:
                     await response.read()
-            except httpx2.LocalProtocolError:
+            except ValueError:  # asked wrongly, so that asking again is of no use
                 raise
-            except httpx2.RequestError:
-                if is_last:
+            except aiohttp.ClientError:
+                if is_last or session.closed:
                     raise
             else:
-                failed = response.headers
                 if is_last or response.status < 400:
                     return response
+                failed = joined(response.raw_headers)
                 if not is_worth_another_try(response.status, failed):
                     return response
-                await response.aclose()
+                response.release()
             await asyncio.sleep(pause_s(n_before, failed))
         raise AssertionError("unreachable")
 
     async def _sent(
-        self, method: str, path: str, headers: Mapping[str, str], content: bytes
-    ) -> Response:
-        if not self._direct:
-            return await self._sent_by_httpx(method, path, headers, content)
-        framed = {**headers, "content-length": str(len(content))} if content else headers
-        head = request_head(method, self._target(path), framed)
-        response = await DirectResponse.to(head + content, self.start())
-        if response.status in _REDIRECTS and "location" in response.headers:
-            await response.aclose()
-            return await self._sent_by_httpx(method, path, headers, content)
-        if response.headers.get("content-encoding", "identity") != "identity":
-            return decoded(response)
-        return response
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        content: bytes | None,
+    ) -> aiohttp.ClientResponse:
+        if session.closed:
+            raise aiohttp.ClientConnectionError("closed meanwhile")
+        is_large = content is not None and len(content) > _LARGE_BODY
+        data = io.BytesIO(content) if content is not None and is_large else content
+        return await session.request(
+            method, url, data=data, headers=headers, max_redirects=_MAX_REDIRECTS
+        )
 
-    async def _sent_by_httpx(
-        self, method: str, path: str, headers: Mapping[str, str], content: bytes
-    ) -> Response:
-        client = self.httpx()
-        url = self._base_url.copy_with(raw_path=self._target(path).encode("ascii"))
-        request = client.build_request(method, url, headers=headers, content=content or None)
-        return HttpxResponse(await client.send(request, stream=True))
-
-    def _target(self, path: str) -> str:
-        """The path and the query of a request."""
+    def _url(self, path: str) -> URL:
+        """The address of a path, which may have a query."""
         if not _PLAIN_PATH.fullmatch(path):
             try:
                 path = httpx2.URL(f"http://host{path}").raw_path.decode("ascii")
             except httpx2.InvalidURL as error:
-                raise httpx2.LocalProtocolError(str(error)) from error
-        target = f"{self._path}{path}"
-        return f"{target}{'&' if '?' in path else '?'}{self._query}" if self._query else target
+                raise aiohttp.InvalidURL(path, str(error)) from error
+        url = f"{self._root}{path}"
+        if self._query:
+            url = f"{url}{'&' if '?' in path else '?'}{self._query}"
+        return URL(url, encoded=True)
 
-    def _failure(self, error: httpx2.HTTPError, what: str) -> UpstreamError:
-        failed = self._failed(error, what)
-        failed.reached = not isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError)
-        return failed
+    def _failure(self, error: Exception, what: str) -> UpstreamError:
+        return failure(
+            error, what, name=self._name, base_url=self.base_url, timeouts=self._timeouts
+        )
 
-    def _failed(self, error: httpx2.HTTPError, what: str) -> UpstreamError:
-        where = f"The upstream {self._name} at {self.base_url}"
-        if isinstance(error, httpx2.ConnectTimeout):
-            return timed_out(
-                f"{where} took no connection within {self._timeouts.connect_s:g} s.",
-                name=self._name,
-                setting="upstream_connect_timeout_s",
-            )
-        if isinstance(error, httpx2.TimeoutException):
-            return UpstreamTimeout(
-                f"{where} did not take the request in time ({type(error).__name__}).",
-                param=self._name,
-                remedy="Try again; it, or the way to it, is overloaded.",
-            )
-        again = "Check that it runs and that its base_url is right."
-        remedy = "Try again." if what.startswith("broke") else again
-        return UpstreamError(f"{where} {what} ({_said(error)}).", param=self._name, remedy=remedy)
+
+class _Content:
+    """A body that comes in parts, and the error that ended it: aiohttp raises another."""
+
+    def __init__(self, content: AsyncIterator[bytes]) -> None:
+        self.error: Exception | None = None
+        self._content = content
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._content:
+                yield part
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
@@ -339,10 +296,8 @@ def checked_url(base_url: str) -> httpx2.URL:
     return url
 
 
-def _is_proxied(url: httpx2.URL) -> bool:
-    proxies = urllib.request.getproxies()
-    found = any(proxies.get(scheme) for scheme in (url.scheme, "all"))
-    return found and not urllib.request.proxy_bypass(url.host)
+def _reply_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    return reply_headers(joined(response.raw_headers))
 
 
 def _basic_auth(url: httpx2.URL, headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -352,8 +307,3 @@ def _basic_auth(url: httpx2.URL, headers: Mapping[str, str]) -> Mapping[str, str
     auth = httpx2.BasicAuth(url.username, url.password)
     request = next(auth.auth_flow(httpx2.Request("GET", url.copy_with(userinfo=b""))))
     return {**headers, "authorization": request.headers["authorization"]}
-
-
-def _said(error: BaseException) -> str:
-    """An error in a few words."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

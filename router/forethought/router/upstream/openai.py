@@ -1,9 +1,8 @@
 """Any OpenAI-compatible server.
 
 The bytes of the replies stay the server's, so unknown fields survive. Requests are sent as JSON
-with every field of the client's body, known or not. Authorisation and retries are those of the
-openai SDK, which is not on the way itself: it costs more time than all that Forethought does
-(``docs/decisions/0002-connections-of-our-own.md``).
+with every field of the client's body, known or not. Rare calls go through the openai SDK; for the
+others its authorisation and its retries are kept, and aiohttp is faster.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from forethought.router.upstream.base import UpstreamReply, UpstreamStream
 from forethought.router.upstream.headers import sent_headers
 from forethought.router.upstream.http_client import HttpClient, checked_url
 from forethought.router.upstream.patience import Timeouts
+from forethought.router.upstream.sdk import OPENAI_HOST, Account, Sdk, load_openai
 
 _CHAT: Final = "/chat/completions"
 _MODELS: Final = "/models"
@@ -57,14 +57,17 @@ class OpenAIUpstream:
     ) -> None:
         self._api_key = api_key
         self._name = name
+        url, timeouts = checked_url(base_url), timeouts or Timeouts()
         self._client = HttpClient(
-            checked_url(base_url),
+            url,
             name=name,
-            headers=_account(api_key),
-            timeouts=timeouts or Timeouts(),
+            headers=_account_headers(url.host, api_key),
+            timeouts=timeouts,
             max_retries=max_retries,
             local=local,
         )
+        account = Account(url, api_key, timeouts, max_retries, local=local)
+        self._sdk = Sdk(load_openai, account, name=name, shown_url=self.base_url)
 
     def __repr__(self) -> str:
         key = None if self._api_key is None else "***"
@@ -80,12 +83,13 @@ class OpenAIUpstream:
         return self._client.base_url
 
     async def start(self) -> None:
-        """Create the connection pool; the first connection is made by the first request."""
+        """Open the session; the first connection is made by the first request."""
         self._client.start()
 
     async def aclose(self) -> None:
-        """Close the connection pool. A later request opens a new one."""
+        """Close the connections. A later request opens new ones."""
         await self._client.aclose()
+        await self._sdk.aclose()
 
     async def complete(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> UpstreamReply:
         """POST ``body`` to /chat/completions and wait for the whole reply."""
@@ -124,15 +128,17 @@ class OpenAIUpstream:
 
     async def models(self) -> UpstreamReply:
         """GET /models."""
-        return await self._client.whole("GET", _MODELS, None, {})
+        return await self._sdk.get(_MODELS)
 
     async def ready(self) -> bool:
         """Whether the upstream answers now, whatever it says short of a server error."""
-        return await self._client.ready(_MODELS)
+        return await self._sdk.answers(_MODELS)
 
 
-def _account(api_key: str | None) -> dict[str, str]:
-    """Who asks, in headers. A key of the environment is never taken to another's address."""
-    found = {name: os.environ.get(variable) for name, variable in _OF_THE_ENVIRONMENT.items()}
-    headers = {name: value for name, value in found.items() if value is not None}
-    return headers if api_key is None else {**headers, "authorization": f"Bearer {api_key}"}
+def _account_headers(host: str, api_key: str | None) -> dict[str, str]:
+    """Who asks, and who pays: the environment's account at OpenAI is for OpenAI to know."""
+    headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+    if host == OPENAI_HOST:
+        found = {name: os.environ.get(variable) for name, variable in _OF_THE_ENVIRONMENT.items()}
+        headers |= {name: value for name, value in found.items() if value is not None}
+    return headers
