@@ -79,9 +79,9 @@ def remembered(extractor: FeatureExtractor, over: Sequence[Situation]) -> Experi
     """A past of as many contexts and queries as are kept of one tenant, the recorded ones last."""
     experience, rng = Experience(extractor), np.random.default_rng(0)
     for i in range(CONTEXTS):
-        vector = rng.normal(size=len(extractor.query_embedding("")))
+        drawn = rng.normal(size=len(extractor.query_embedding("")))
         context = replace(next(s.context for s in over if s.context), id=f"old_{i}", text=str(i))
-        vector = (vector / np.linalg.norm(vector)).astype(np.float32)
+        vector = np.asarray(drawn / np.linalg.norm(drawn), np.float32)
         experience.precedents(context, vector, context.tenant)
         asked = Asked(at=float(i), context_id=context.id, query="", created_at=float(i))
         experience.asked(asked, context)
