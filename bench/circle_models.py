@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from bench.circle_rounds import Round, plot
 from bench.layout import table
-from bench.ope import World
 from bench.ope_data import FullFeedback, read_full_feedback
+from bench.ope_tables import World
 from bench.resampling import draws, estimate, means
 from forethought.training import ope, progressive
 from forethought.training.dataset import is_held_out
@@ -130,8 +130,9 @@ def fitted(feedback: FullFeedback, log: Log) -> Floats:
 
 
 def judged(
-    feedback: FullFeedback, log: Log, aside: Flags, champion: Policy, ledger: Ledger, since: int
-) -> tuple[Policy, GateResult]:
+    feedback: FullFeedback, log: Log, aside: Flags, champion: Policy, ledger: Ledger, since: int,
+    n_stages: int,
+) -> tuple[Policy, GateResult]:  # fmt: skip
     """The candidate of a log, and what the product's gate says of it.
 
     ``aside``: rows that are held out from the candidate, shape (n,). Contexts that came before the
@@ -141,7 +142,7 @@ def judged(
     groups = [str(one) for one in log.context.tolist()]
     parts = [
         (block.fitted, block.judged)
-        for block in progressive.blocks(groups, held_out=aside, seen=old)
+        for block in progressive.blocks(groups, held_out=aside, seen=old, n_stages=n_stages)
     ]
     parts.append((~aside, aside & ~old))
     stages = [
@@ -236,6 +237,12 @@ def main() -> None:
         prog="python -m bench.circle_models", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--stages",
+        type=int,
+        default=progressive.N_STAGES,
+        help="earlier fits that are judged, too; 0: the held-out contexts alone",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path, help="where to draw it, such as circle.png")
     args = parser.parse_args()
@@ -269,7 +276,7 @@ def main() -> None:
             new = [traffic[i] for i in share.tolist()]
             log = log.joined(served(feedback, champion, new, int(share[0]), number, rng))
             aside = np.array([is_held_out(f"ctx_{one}") for one in log.context.tolist()])
-            candidate, verdict = judged(feedback, log, aside, champion, ledger, since)
+            candidate, verdict = judged(feedback, log, aside, champion, ledger, since, args.stages)
             if verdict.promote:
                 champion, since, promotions = candidate, number, promotions + 1
             rounds.append(
