@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from forethought.api.metrics import Metrics
+from forethought.api.tasks import end
 from forethought.models.bundle import PolicyBundle, pretrained_dir
 from forethought.models.errors import ForethoughtError
 from forethought.models.features import DECISION_FEATURES, matrix
@@ -75,10 +76,7 @@ class PolicyWatcher:
 
     async def stop(self) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(task)
 
     async def check(self) -> None:
         """Take up the policy that the registry names, if it is another. Never raises."""
