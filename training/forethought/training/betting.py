@@ -327,4 +327,6 @@ def _lower(side: Side, bets: Callable[[], LogWealth], delta: float) -> float:
             low = middle
         else:
             high = middle
-    return low
+    # Stakes follow the wealth, which need not fall with every step of the mean. Whether the mean is
+    # above 0, which a gate asks, is answered by the bet against 0 itself.
+    return low if low <= 0 or log_wealth(0.0) >= needed else 0.0
