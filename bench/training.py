@@ -136,7 +136,7 @@ def fit(n: int, folder: str) -> dict[str, float]:
     from forethought.training.large import fit_large
     from forethought.training.sources import Source
 
-    took = dict.fromkeys(("read", "fit", "measure", "evaluate"), 0.0)
+    took: dict[str, float] = dict.fromkeys(STAGES, 0.0)
     stages = {"reading the labels": "read", "reading held-out decisions": "measure"}
     under_way, began = "read", time.perf_counter()
 
