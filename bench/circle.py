@@ -16,12 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from bench.circle_rounds import Round, plot
 from bench.costs import WHOLE
 from bench.layout import table
 from bench.policies import ARMS, N_AWAKE, Cases, Outcome, Router, fixed, oracle, outcome, read_cases
@@ -43,11 +43,13 @@ from forethought.router.records import (
     Usage,
 )
 from forethought.router.records import Outcome as LoggedOutcome
-from forethought.training.dataset import from_log
+from forethought.training import progressive
+from forethought.training.comparison import serving_target
+from forethought.training.dataset import Dataset, from_log
 from forethought.training.evaluation import evaluate
 from forethought.training.fit import fit_bundle
 from forethought.training.gate import GateRule, judge
-from forethought.training.run import serving_target
+from forethought.training.judged import AS_LOGGED
 
 T: Final = 2.0
 QUERIES: Final = 10.0
@@ -59,17 +61,6 @@ PRICES: Final = Prices(input=T * WHOLE.input, cached_input=T * WHOLE.cached, out
 PREFERENCES: Final = Preferences(
     value_usd=VALUE / 1e6, latency_usd_per_s=0.0, quality_margin=1.0, exploration=EXPLORATION
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What one round did. ``version``: what serves after it. ``candidate``: what was fitted."""
-
-    n_logged: int
-    version: str
-    promoted: bool
-    utility: Floats
-    candidate: Floats
 
 
 def served(
@@ -148,10 +139,16 @@ def trained(
     dataset = from_log(log)
     candidate = fit_bundle(dataset, seed=seed, init=None)
     target = serving_target(PREFERENCES, lambda _: PRICES)
+
+    def fit(part: Dataset) -> PolicyBundle:
+        return fit_bundle(part, seed=seed, init=None)
+
+    stages = progressive.stages(dataset, fit, champion)
     verdict, _ = judge(
         lambda: evaluate(
-            dataset, candidate=candidate, champion=champion, preferences=PREFERENCES,
-            target=target, seed=seed,
+            # Before any promotion, what serves is the even draw that the log was made by.
+            dataset, candidate=candidate, champion=champion or AS_LOGGED, preferences=PREFERENCES,
+            target=target, stages=stages, seed=seed,
         ),
         GateRule(margin=1.0),  # as for the router: here quality has its price
     )  # fmt: skip
@@ -174,30 +171,6 @@ def worth(found: Outcome) -> Floats:
     return np.asarray(VALUE * found.quality - found.cost)
 
 
-def plot(rounds: Sequence[Round], lines: dict[str, float], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    at = range(len(rounds))
-    low, high = ([float(np.percentile(one.utility, p)) for one in rounds] for p in (2.5, 97.5))
-    axis.fill_between(at, low, high, alpha=0.2)
-    axis.plot(at, [o.utility[0] for o in rounds], marker="o", label="what the gate let serve")
-    axis.plot(at, [o.candidate[0] for o in rounds], linestyle=":", label="without a gate")
-    named: dict[float, list[str]] = {}
-    for name, value in lines.items():
-        named.setdefault(value, []).append(name)
-    for (value, names), style in zip(named.items(), ("--", "-.", ":", "-"), strict=False):
-        name = " = ".join(names)
-        axis.axhline(value, linestyle=style, color="grey", linewidth=1)
-        axis.annotate(name, (len(rounds) - 1, value), fontsize=8, va="bottom", ha="right")
-    axis.set(xlabel="round", ylabel="utility a query, output tokens", xticks=list(at))
-    axis.legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=150)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.circle", description=(__doc__ or "").split("\n\n")[0]
@@ -205,7 +178,7 @@ def main() -> None:
     parser.add_argument("--recorded", type=Path, default=RECORDED)
     parser.add_argument("--model", default="qwen2.5-coder-1.5b")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--visits", type=int, default=3, help="times each query comes a round")
+    parser.add_argument("--visits", type=int, default=6, help="times each query comes a round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path, help="where to draw it, such as circle.png")
     args = parser.parse_args()
@@ -268,8 +241,8 @@ def main() -> None:
         [name, estimate(found).show(0)] for name, found in known_lines.items()
     ]))  # fmt: skip
     if args.plot is not None:
-        plot(rounds, {n: float(v[0]) for n, v in known_lines.items()},
-             args.plot)  # fmt: skip
+        plot(rounds, {n: float(v[0]) for n, v in known_lines.items()}, args.plot,
+             unit="output tokens")  # fmt: skip
     last = float(rounds[-1].utility[0])
     fixed_best = float(known_lines[f"best fixed ({ARMS[best].strategy})"][0])
     top = float(known_lines["hindsight"][0])

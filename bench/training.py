@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +36,7 @@ PER_CONTEXT: Final = 4
 CHUNK: Final = 50_000
 JUDGED_CHUNK: Final = 500_000
 THREADS: Final = int(os.environ.get("BENCH_THREADS", "1"))
+STAGES: Final = ("read", "fit", "measure", "evaluate")
 SECONDS_OPE: Final = 300.0
 PEAK_GIB: Final = 8.0
 
@@ -121,21 +123,39 @@ def _invented(
 
 
 def fit(n: int, folder: str) -> dict[str, float]:
-    """Rows a second of reading labels, of fitting, and the peak memory."""
-    from forethought.models.demand import DemandModel
-    from forethought.training.bulk import read_bulk
-    from forethought.training.engines import fit_bulk, out_of_core
-    from forethought.training.signals import Weights
+    """Seconds of each stage of ``train --engine stream``: the clock's, and the processor's.
 
-    began = time.perf_counter()
-    bulk = read_bulk(Path(folder), Weights())
-    read_s = time.perf_counter() - began
-    began = time.perf_counter()
-    fit_bulk(
-        bulk, engine=out_of_core, seed=0, threads=THREADS, demand=DemandModel(),
-        say=lambda _: None,
+    Of the clock: ``read`` (labels), ``fit`` (all predictors), ``measure`` (held-out decisions read,
+    predictors measured), ``evaluate`` (every estimator and interval, both policies). ``cpu`` is the
+    processor's of all together. ``peak``: GiB.
+    """
+    from forethought.models.demand import DemandModel
+    from forethought.router.allocation import Preferences
+    from forethought.training.comparison import compare
+    from forethought.training.gate import GateRule
+    from forethought.training.large import fit_large
+    from forethought.training.sources import Source
+
+    took: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+    stages = {"reading the labels": "read", "reading held-out decisions": "measure"}
+    under_way, began = "read", time.perf_counter()
+
+    def say(stage: str) -> None:
+        nonlocal under_way, began
+        took[under_way] += time.perf_counter() - began
+        under_way, began = stages.get(stage, "fit"), time.perf_counter()
+        print(f"  {n:,} decisions: {stage}", file=sys.stderr, flush=True)
+
+    dataset, bundle = fit_large(
+        Source(data_dir=Path(folder), origin=Path(folder)), engine="stream", scheduler=None,
+        seed=0, threads=THREADS, demand=DemandModel(), say=say,
     )  # fmt: skip
-    return {"read": n / read_s, "fit": n / (time.perf_counter() - began), "peak": _peak_gib()}
+    say("judging")
+    under_way = "evaluate"
+    _, evaluation = compare(dataset, bundle, None, Preferences(), GateRule())
+    took["evaluate"] += time.perf_counter() - began
+    judged = 0 if evaluation is None else evaluation.n_decisions
+    return {**took, "judged": judged, "cpu": time.process_time(), "peak": _peak_gib()}
 
 
 def judge(n: int, _: str) -> dict[str, float]:
@@ -235,21 +255,28 @@ def main() -> None:
     found = alone(features, 20_000, "")
     figures["rows_per_s_features"] = round(found["rows_per_s"])
     print(f"features of a decision: {found['rows_per_s']:,.0f} rows/s, one thread\n")
-    rows = []
-    for size in args.sizes.split(","):
+    print(f"Fit out of core, all predictors, {THREADS} thread(s) of {os.cpu_count()} cores")
+    for size in filter(None, args.sizes.split(",")):
         n = int(float(size))
         with tempfile.TemporaryDirectory() as folder:
             write_export(Path(folder), n, args.seed)
             disk = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet"))
             found = alone(fit, n, folder)
-        rows.append([f"{n:,}", f"{disk / 2**20:,.0f}", f"{found['read']:,.0f}",
-                     f"{found['fit']:,.0f}", f"{found['peak']:.2f}"])  # fmt: skip
-        figures["rows_per_s_fit"] = round(found["fit"])
+        whole = sum(found[stage] for stage in STAGES)
+        figures["rows_per_s_fit"] = round(n / found["fit"])
+        figures[f"rows_per_s_end_to_end_{size}"] = round(n / whole)
+        figures[f"rows_per_cpu_s_{size}"] = round(n / found["cpu"])
         figures[f"peak_gib_fit_{size}"] = round(found["peak"], 2)
-    print(f"Fit out of core, all four predictors, {THREADS} thread(s) of {os.cpu_count()} cores")
-    print(table(["decisions", "MiB of Parquet", "labels, rows/s", "fit, rows/s", "peak GiB"], rows))
+        # A row as soon as it is there: the next size takes ten times as long.
+        print(table(
+            ["decisions", "MiB", *(f"{stage}, s" for stage in STAGES), "judged on",
+             "fit, rows/s", "all, rows/s", "all, rows/CPU s", "peak GiB"],
+            [[f"{n:,}", f"{disk / 2**20:,.0f}", *(f"{found[stage]:,.1f}" for stage in STAGES),
+              f"{found['judged']:,.0f}", f"{n / found['fit']:,.0f}", f"{n / whole:,.0f}",
+              f"{n / found['cpu']:,.0f}", f"{found['peak']:.2f}"]],
+        ), flush=True)  # fmt: skip
     rows, head = [], [""]
-    for size in args.judged.split(","):
+    for size in filter(None, args.judged.split(",")):
         n = int(float(size))
         found = alone(judge, n, "")
         peak = found.pop("peak")
@@ -258,9 +285,10 @@ def main() -> None:
         if n == 10**7:
             figures["seconds_ope_1e7"] = round(found["all"], 2)
             figures["peak_gib_1e7"] = round(peak, 2)
-    print(f"\nEvery estimator and interval, {len(STRATEGIES)} strategies, seconds")
     turned = [list(column) for column in zip(head, *rows, strict=True)]
-    print(table(turned[0], turned[1:]))
+    if rows:
+        print(f"\nEvery estimator and interval, {len(STRATEGIES)} strategies, seconds")
+        print(table(turned[0], turned[1:]))
     targets = {"seconds_ope_1e7": SECONDS_OPE, "peak_gib_1e7": PEAK_GIB}
     print(json.dumps({"bench": "training", "figures": figures, "targets": targets}))
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from bench.gate import DENSE, GATES, first_promotions, live, ours
-from bench.ope import OneLog, World, directions
 from bench.ope_data import read_full_feedback, read_obd
+from bench.ope_obd import directions
+from bench.ope_tables import OneLog, World
 
 
 def test_the_uniform_log_is_uniform_and_the_other_is_not() -> None:

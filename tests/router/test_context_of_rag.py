@@ -125,14 +125,15 @@ def test_where_the_question_comes_first_it_is_no_part_of_the_context() -> None:
 
 def test_the_turns_of_one_conversation_show_no_sharing() -> None:
     seen = Sightings()
-    asked = user(PLAIN.format(context=TWO, question=QUESTION))
-    for n in range(3):
-        later = [message("assistant", f"{n}"), user(f"And {n}?")]
-        found = cut(chat(asked, *later), seen=seen)
-        assert all(b.offset is None for b in (found.boundary,) if b)
-    other = cut(chat(user(PLAIN.format(context=TWO, question="What now?")), *later), seen=seen)
-    assert other.boundary is not None
-    assert other.boundary.offset is None
+    asked, other = (
+        user(PLAIN.format(context=TWO, question=question)) for question in (QUESTION, "What now?")
+    )
+    turns = [chat(asked, message("assistant", f"{n}"), user(f"And {n}?")) for n in range(3)]
+    # Nor does another conversation on the document: nobody has said yet that it is a context.
+    for body in (*turns, chat(other, message("assistant", "9"), user("And 9?"))):
+        found = cut(body, seen=seen)
+        assert found.boundary is not None
+        assert found.boundary.offset is None
 
 
 def test_a_document_that_differs_in_one_letter_is_another() -> None:

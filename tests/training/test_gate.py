@@ -10,8 +10,9 @@ from forethought.models.bundle import PolicyBundle
 from forethought.router.allocation import Preferences
 from forethought.router.records import LoggedDecision
 from forethought.training.dataset import Dataset, from_log
-from forethought.training.evaluation import Evaluation, Target, evaluate
+from forethought.training.evaluation import Evaluation, evaluate
 from forethought.training.gate import GateResult, GateRule, decide, judge
+from forethought.training.judged import Target
 from tests.training.synthetic import (
     EQUAL,
     EXPLORING,

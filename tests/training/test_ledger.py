@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,39 @@ def test_a_damaged_ledger_is_not_forgotten(tmp_path: Path, text: str) -> None:
         _ask(Ledger(path), "a")
     assert "forgets how much of the error is spent" in str(raised.value)
     assert path.read_text() == text
+
+
+def test_a_test_that_another_has_spent_meanwhile_cannot_be_recorded(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "gate.json")
+    mine, theirs = (
+        ledger.ask(scope="log", candidate=name, champion="x", data="d", alpha=0.1, now=1.0)
+        for name in ("a", "b")
+    )
+    ledger.record(theirs)
+    with pytest.raises(ConfigError, match="spent already"):
+        ledger.record(mine)
+
+
+def _ask_slowly(path: Path, name: str, times: int) -> None:
+    ledger = Ledger(path)
+    for number in range(times):
+        with ledger.turn():
+            test = ledger.ask(
+                scope="log", candidate=f"{name}{number}", champion="x", data="d", alpha=0.1, now=1.0
+            )
+            time.sleep(0.005)  # as an evaluation would take: without a lock the other one asks now
+            ledger.record(test)
+
+
+def test_two_processes_never_spend_the_same_error(tmp_path: Path) -> None:
+    path, start = tmp_path / "policies" / "gate.json", multiprocessing.get_context("spawn")
+    asking = [start.Process(target=_ask_slowly, args=(path, name, 15)) for name in ("a", "b")]
+    for process in asking:
+        process.start()
+    for process in asking:
+        process.join(timeout=60)
+    assert [process.exitcode for process in asking] == [0, 0]
+    tests = Ledger(path).tests()
+    assert [test.number for test in tests] == list(range(1, 31))
+    assert sum(test.level for test in tests) < 0.1
+    assert len({test.candidate for test in tests}) == 30

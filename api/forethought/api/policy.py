@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from forethought.api.metrics import Metrics
+from forethought.api.tasks import end
 from forethought.models.bundle import PolicyBundle, pretrained_dir
 from forethought.models.errors import ForethoughtError
 from forethought.models.features import DECISION_FEATURES
@@ -83,12 +84,9 @@ class PolicyWatcher:
         self._task = asyncio.create_task(self._watch(), name="policy-watch")
 
     async def stop(self) -> None:
-        for task in (self._task, self._reading):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        self._task = self._reading = None
+        tasks, self._task, self._reading = (self._task, self._reading), None, None
+        for task in tasks:
+            await end(task)
 
     async def check(self) -> None:
         """Take up the policy that the registry names, if it is another. Never raises."""

@@ -21,6 +21,7 @@ from typing import Final
 
 from forethought.api.metrics import Metrics
 from forethought.api.settings import ENV_PREFIX, Settings
+from forethought.api.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +88,7 @@ class Scheduler:
     async def stop(self) -> None:
         """Stop, ending a job under way."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(task)
 
     async def _watch(self) -> None:
         while True:

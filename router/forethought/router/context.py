@@ -41,11 +41,24 @@ MAX_TEXT_BOUNDARIES: Final = 64
 _JSON: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 """Made once: json.dumps would make one for each message."""
 
-_LABEL: Final = r"(?:(?:user(?:'s)? )?(?:question|query)\**:|<(?:user_)?(?:question|query)>)"
-"""How RAG prompts name the question: LangChain's, LlamaIndex', Haystack's; XML tags."""
+_PARAGRAPH: Final = re.compile(r"\n[ \t\r]*\n\s*")
 
-_PLACE: Final = re.compile(rf"\n[ \t\r]*\n\s*|\n(?=[#* \t]*{_LABEL})", re.IGNORECASE)
-_QUESTION: Final = re.compile(rf"(?:^|\n)[#* \t]*(?P<label>{_LABEL})", re.IGNORECASE)
+_LABEL: Final = re.compile(
+    r"[#* \t]*(?P<label>(?:user(?:'s)? )?(?:question|query)\**:|<(?:user_)?(?:question|query)>)",
+    re.IGNORECASE,
+)
+"""How RAG prompts name the question, at the beginning of a line: LangChain's, LlamaIndex',
+Haystack's; XML tags."""
+
+_LABEL_STEMS: Final = ("uestion", "uery")
+_LABEL_BEGINS: Final = 24
+"""Characters of a line before the stem at most: marks, blanks and "User's q"."""
+
+_Place = tuple[int, int]
+"""Where a context ends in a text, and what follows it begins."""
+
+_Label = tuple[int, int]
+"""Where a line that is labelled as the question begins, and where its label does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +181,8 @@ def boundaries_of(body: Mapping[str, Any], hashes: Sequence[str]) -> list[Bounda
         content = message.get("content")
         if isinstance(content, str) and (i == last or message["role"] == "user"):
             most = MAX_TEXT_BOUNDARIES if i == last else left
-            inside = _text_boundaries(content, i, size, before, most)
+            places = _places(content, _labels(content))
+            inside = _text_boundaries(content, places, i, size, before, most)
             left -= len(inside)
             found += inside if i == last else [replace(b, earlier=True) for b in inside]
         if i < last:
@@ -239,13 +253,16 @@ def _last_user(messages: Sequence[Message]) -> int:
 
 
 def _text_boundaries(
-    text: str, index: int, before: int, chain: str | None, most: int
+    text: str,
+    places: Sequence[_Place],
+    index: int,
+    before: int,
+    chain: str | None,
+    most: int,
 ) -> list[Boundary]:
     begin, stop = len(text) - len(text.lstrip()), len(text.rstrip())
     places = [
-        (match.start(), match.end())
-        for match in _PLACE.finditer(text)
-        if match.start() - begin >= MIN_TEXT_PREFIX and match.end() < stop
+        (start, end) for start, end in places if start - begin >= MIN_TEXT_PREFIX and end < stop
     ]
     if not most or not places:
         return []
@@ -260,6 +277,35 @@ def _text_boundaries(
         done = end
         found.append(Boundary(index, offset, digest.copy().hexdigest(), before + end - begin))
     return found
+
+
+def _places(text: str, labels: Sequence[_Label]) -> list[_Place]:
+    """Where a paragraph ends and the next begins, and the line breaks before labelled questions."""
+    found = [match.span() for match in _PARAGRAPH.finditer(text)]
+    lines = [line for line, _ in labels if line]
+    if not lines:
+        return found
+    places: list[_Place] = []
+    for start, end in sorted([*found, *((line - 1, line) for line in lines)]):
+        if not places or start >= places[-1][1]:  # else the label begins a paragraph
+            places.append((start, end))
+    return places
+
+
+def _labels(text: str) -> list[_Label]:
+    """The lines that are labelled as a question.
+
+    The words are looked for before the lines: a document has many lines, and few such words.
+    """
+    found = set()
+    for stem in _LABEL_STEMS:
+        at = text.find(stem)
+        while at >= 0:
+            line = text.rfind("\n", max(0, at - _LABEL_BEGINS), at) + 1
+            if (line or at <= _LABEL_BEGINS) and (match := _LABEL.match(text, line)):
+                found.add((line, match.start("label")))
+            at = text.find(stem, at + 1)
+    return sorted(found)
 
 
 def _chain(messages: Sequence[Message], tools: Any) -> list[str]:
@@ -309,11 +355,12 @@ def _first_sight(boundaries: Sequence[Boundary], asked: Message, last: int) -> B
         return whole_messages[-1]
     if not boundaries or last:
         return None
-    questions = [match.start("label") for match in _QUESTION.finditer(asked["content"])]
-    if not questions:
+    content = asked.get("content")
+    labels = _labels(content) if isinstance(content, str) else []
+    if not labels:
         return boundaries[-1]
     # What follows the question, such as the document, differs with it.
-    return next((b for b in reversed(boundaries) if (b.offset or 0) <= questions[-1]), None)
+    return next((b for b in reversed(boundaries) if (b.offset or 0) <= labels[-1][1]), None)
 
 
 def _cut(

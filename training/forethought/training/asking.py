@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 
 from forethought.models.bundle import PolicyBundle
 from forethought.router.errors import ConfigError
@@ -12,6 +13,11 @@ from forethought.training.evaluation import Evaluation
 from forethought.training.gate import GateRule
 from forethought.training.ledger import LEDGER, Ledger, Test
 from forethought.training.lineage import serving_name
+
+
+def turn(registry: Registry) -> AbstractContextManager[None]:
+    """One round of training at a time asks, settles and promotes; others wait."""
+    return Ledger(registry.folder / LEDGER).turn()
 
 
 def ask(

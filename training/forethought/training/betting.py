@@ -9,56 +9,43 @@ All ``m`` that cost the bettor's opponent that much lie below the interval.
 The range of the terms limits the stakes only, so that, unlike Bernstein's, these bounds follow
 the variance: a rare but possible large weight hardly widens them.
 
+How large the stakes are is said in ``forethought.training.wealth``.
+
 Both hold if contexts are independent and alike in distribution and if ``low`` and ``high`` are
 true bounds, known before the draw. ``betting`` looks once, at this sample size;
 ``betting_sequence`` may be looked at after every context, forever.
 
-Sources: Waudby-Smith and Ramdas 2023 (JRSS B), section 4 (hedged capital, predictable plug-in
-stakes for a fixed time); Waudby-Smith, Wu, Ramdas, Karampatziakis and Mineiro 2022, arXiv
-2210.10768 (off-policy); Ryu, Kwon, Koppe and Jun 2025, arXiv 2502.10826 (a mixture over stakes
-instead of one, as in Cover's universal portfolio).
+Sources: Waudby-Smith and Ramdas 2023 (JRSS B; betting); Waudby-Smith, Wu, Ramdas, Karampatziakis
+and Mineiro 2022, arXiv 2210.10768 (off-policy).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from forethought.training.intervals import CONFIDENCE, Clusters, Groups, Interval, clustered
+from forethought.training.intervals import (
+    CONFIDENCE,
+    Clusters,
+    Groups,
+    Interval,
+    cluster_codes,
+    clustered,
+)
 from forethought.training.ope import column
+from forethought.training.wealth import LogWealth, Order, Side, both, mixture
 
 Floats = NDArray[np.float64]
-LogWealth = Callable[[float], float]
-"""The log of the wealth after betting against a mean of m or less."""
 
 BETTING: Final = "betting, any sample size"
 SEQUENCE: Final = "betting sequence, any sample size and any number of looks"
 
-_MOST_STAKED: Final = 0.9
-"""Share of the wealth that one context may cost: all of it would end the game on one draw."""
-
-_N_STAKES: Final = 16
-"""Stakes of the mixture, each half of the one before: down to 1/32768 of the largest."""
-
 _N_GRID: Final = 17
 _BISECTIONS: Final = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Side:
-    """C contexts seen from one side: their sums, sizes and the least their sums can be."""
-
-    sums: Floats
-    sizes: Floats
-    least: Floats
-    half_ranges: Floats
-    floor: float
-    ceiling: float
-    """What the mean can be at least, and at most: known before the draw."""
 
 
 def betting(
@@ -69,18 +56,21 @@ def betting(
     high: ArrayLike,
     mean_range: tuple[float, float] | None = None,
     max_rows: int | None = None,
+    stage: ArrayLike | None = None,
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
     r"""Bounds on the mean of ``terms`` from one look at a sample of any size.
 
-    Contexts are taken in a random order. With ``delta = (1 - confidence) / 2`` at each end, and
-    ``y_c`` and ``s_c^2`` the mean and the variance of ``x - m n`` among the contexts before the
-    c-th, the stake on it is the best for a narrow bound at C contexts, or, where the mean is
-    surely larger than such a bound needs, the best for growth:
+    Contexts are taken in a random order. With ``delta = (1 - confidence) / 2`` at each end, four
+    fifths of the wealth are staked so as to reach ``1 / delta`` at the last of C contexts: with
+    the wealth ``W_c`` so far and the variance ``s_c^2`` of ``x - m n`` before the c-th,
 
-        lambda_c = min(max(sqrt(2 ln(1 / delta) / (C s_c^2)), g_c / (s_c^2 + g_c^2)),
-                       0.9 / largest possible loss),     g_c = y_c - 2 s_c / sqrt(c)
+        lambda_c = min(phi(z) / (delta W_c s_c sqrt(C - c)), 0.9 / largest possible loss),
+        z = Phi^-1(delta W_c),
+
+    the rest so as to grow without regard to it (``wealth.plug_in``). An end never goes beyond the
+    mean of the sample: a bound that was reached early is not taken back by what came later.
 
     Args:
         terms: Shape (n,), such as ``dr_terms``.
@@ -92,21 +82,27 @@ def betting(
         max_rows: No context counts for more rows than this: the sum of a larger one is scaled
             down to it. One context of a thousand queries would otherwise limit all stakes. To be
             set from other data than these.
+        stage: In which stage each row was judged, shape (n,), from 0; all rows of a context in the
+            same one. What is judged in a stage, and within which bounds, may depend on all that
+            was earned in earlier stages (``forethought.training.progressive``): these come first.
+            An interval is then for means that are alike in all stages; a lower bound above m says
+            that in some stage the mean was above m.
         confidence: Two-sided.
-        seed: Of the order.
+        seed: Of the order, within a stage.
 
     Raises:
-        ValueError: A term outside of its bounds, or shapes that disagree.
+        ValueError: A term outside of its bounds, a context in two stages, or shapes that disagree.
     """
     found = clustered(terms, groups, low=low, high=high)
     found = found if max_rows is None else found.capped(max_rows)
+    stages = _stages(stage, groups, len(found.sums))
     delta = (1.0 - confidence) / 2.0
-    order = np.random.default_rng(seed).permutation(len(found.sums))
+    order = _order(stages, len(found.sums), seed)
 
-    def bound(side: _Side) -> float:
-        return _lower(side, lambda: _plug_in(side, order, delta), delta)
+    def bound(side: Side) -> float:
+        return _lower(side, lambda: both(side, order, delta), delta)
 
-    return _interval(found, bound, mean_range, BETTING, confidence)
+    return _interval(found, bound, mean_range, BETTING, confidence, stages)
 
 
 def betting_evidence(
@@ -118,6 +114,7 @@ def betting_evidence(
     level: float,
     mean: float = 0.0,
     max_rows: int | None = None,
+    stage: ArrayLike | None = None,
     seed: int = 0,
 ) -> float:
     r"""The natural log of the wealth that ``betting`` wins against "the mean is ``mean`` or less".
@@ -133,12 +130,14 @@ def betting_evidence(
         level: For which the stakes are best; above 0 and below 1.
         mean: What is doubted.
         max_rows: As of ``betting``.
+        stage: Likewise.
         seed: Of the order.
     """
     found = clustered(terms, groups, low=low, high=high)
     found = found if max_rows is None else found.capped(max_rows)
-    order = np.random.default_rng(seed).permutation(len(found.sums))
-    return _plug_in(_sides(found, None)[0], order, level)(mean)
+    stages = _stages(stage, groups, len(found.sums))
+    order = _order(stages, len(found.sums), seed)
+    return both(_sides(found, None, stages)[0], order, level)(mean)
 
 
 def betting_sequence(
@@ -177,8 +176,8 @@ def betting_sequence(
     found = clustered(terms, groups, low=low, high=high)
     delta = (1.0 - confidence) / 2.0
 
-    def bound(side: _Side) -> float:
-        return _lower(side, lambda: _mixture(side, largest_loss), delta)
+    def bound(side: Side) -> float:
+        return _lower(side, lambda: mixture(side, largest_loss), delta)
 
     return _interval(found, bound, mean_range, SEQUENCE, confidence)
 
@@ -238,16 +237,18 @@ def ips_betting(
 
 def _interval(
     found: Clusters,
-    lower_bound: Callable[[_Side], float],
+    lower_bound: Callable[[Side], float],
     mean_range: tuple[float, float] | None,
     method: str,
     confidence: float,
+    stages: Order | None = None,
 ) -> Interval:
-    below, above = _sides(found, mean_range)
+    below, above = _sides(found, mean_range, stages)
+    value = float(found.sums.sum() / found.sizes.sum())
     return Interval(
-        value=float(found.sums.sum() / found.sizes.sum()),
-        low=lower_bound(below),
-        high=-lower_bound(above),
+        value=value,
+        low=min(lower_bound(below), value),
+        high=max(-lower_bound(above), value),
         method=method,
         confidence=confidence,
         n_rows=found.n_rows,
@@ -255,32 +256,56 @@ def _interval(
     )
 
 
-def _sides(found: Clusters, mean_range: tuple[float, float] | None) -> tuple[_Side, _Side]:
+def _stages(stage: ArrayLike | None, groups: Groups, n_clusters: int) -> Order | None:
+    """The stage of each context, numbered from 0 without a gap, shape (C,)."""
+    if stage is None:
+        return None
+    codes = cluster_codes(groups)
+    each = np.unique(column("stage", stage, codes), return_inverse=True)[1]
+    found = np.zeros(n_clusters, np.intp)
+    found[codes] = each
+    if np.any(found[codes] != each):
+        message = "a context has rows in two stages"
+        raise ValueError(message)
+    return found
+
+
+def _order(stages: Order | None, n_clusters: int, seed: int) -> Order:
+    """Contexts at random, those of earlier stages first."""
+    shuffled = np.random.default_rng(seed).permutation(n_clusters)
+    return shuffled if stages is None else shuffled[np.argsort(stages[shuffled], kind="stable")]
+
+
+def _sides(
+    found: Clusters, mean_range: tuple[float, float] | None, stages: Order | None = None
+) -> tuple[Side, Side]:
     """As seen from below, and from above with all signs changed."""
     n_rows = float(found.sizes.sum())
     floor = max(-np.inf if mean_range is None else mean_range[0], found.low.sum() / n_rows)
     ceiling = min(np.inf if mean_range is None else mean_range[1], found.high.sum() / n_rows)
     half = (found.high - found.low) / 2.0
-    below = _Side(
+    below = Side(
         sums=found.sums,
         sizes=found.sizes,
         least=found.low,
         half_ranges=half,
         floor=floor,
         ceiling=ceiling,
+        stage=stages,
     )
-    above = _Side(
+    above = Side(
         sums=-found.sums,
         sizes=found.sizes,
         least=-found.high,
         half_ranges=half,
         floor=-ceiling,
         ceiling=-floor,
+        stage=stages,
     )
     return below, above
 
 
-def _lower(side: _Side, bets: Callable[[], LogWealth], delta: float) -> float:
+def _lower(side: Side, bets: Callable[[], LogWealth], delta: float) -> float:
     """The least mean that is not doubted, of a grid, and then between its neighbours."""
     if not np.all(np.isfinite(side.least)):  # no stake is safe
         return side.floor
@@ -302,51 +327,6 @@ def _lower(side: _Side, bets: Callable[[], LogWealth], delta: float) -> float:
             low = middle
         else:
             high = middle
-    return low
-
-
-def _plug_in(side: _Side, order: NDArray[np.intp], delta: float) -> LogWealth:
-    x, size = side.sums[order], side.sizes[order]
-    n = len(x)
-    count = np.arange(1, n + 1)
-    before = np.r_[0.0, np.cumsum(x)[:-1]] / np.maximum(np.r_[0.0, np.cumsum(size)[:-1]], 1.0)
-    # A pseudo-context first: half the range, or the largest loss where the range is not known.
-    loss = float((side.ceiling * side.sizes - side.least).max())
-    prior = float(np.mean(side.half_ranges**2))
-    prior = prior if np.isfinite(prior) else loss**2
-    # Around the mean of the contexts before: stakes may not depend on what is being doubted.
-    spread = (prior + np.cumsum((x - before * size) ** 2)) / (count + 1.0)
-    known = np.r_[prior, spread[:-1]]
-    known = np.maximum(known, np.finfo(float).tiny)
-    needed = np.sqrt(2.0 * np.log(1.0 / delta) / (n * known))
-    number = np.arange(n)
-    mean_x = np.r_[0.0, np.cumsum(x)[:-1]] / np.maximum(number, 1)
-    mean_size = np.r_[0.0, np.cumsum(size)[:-1]] / np.maximum(number, 1)
-    doubt = 2.0 * np.sqrt(known / np.maximum(number, 1))
-
-    def log_wealth(mean: float) -> float:
-        gain = np.maximum(mean_x - mean * mean_size - doubt, 0.0)
-        stakes = np.maximum(needed, gain / (known + gain**2))
-        loss = float((mean * side.sizes - side.least).max())
-        if loss > 0:
-            np.minimum(stakes, _MOST_STAKED / loss, out=stakes)
-        return float(np.log1p(stakes * (x - mean * size)).sum())
-
-    return log_wealth
-
-
-def _mixture(side: _Side, largest_loss: float | None) -> LogWealth:
-    loss = float((side.ceiling * side.sizes - side.least).max())
-    if largest_loss is not None:
-        if loss > largest_loss * (1 + 1e-9):
-            message = f"a context can lose {loss:g}, more than largest_loss {largest_loss:g}"
-            raise ValueError(message)
-        loss = largest_loss
-    stakes = _MOST_STAKED / max(loss, np.finfo(float).tiny) * 0.5 ** np.arange(_N_STAKES)
-
-    def log_wealth(mean: float) -> float:
-        won = side.sums - mean * side.sizes
-        logs = np.array([np.log1p(stake * won).sum() for stake in stakes])
-        return float(np.logaddexp.reduce(logs) - np.log(_N_STAKES))
-
-    return log_wealth
+    # Stakes follow the wealth, which need not fall with every step of the mean. Whether the mean is
+    # above 0, which a gate asks, is answered by the bet against 0 itself.
+    return low if low <= 0 or log_wealth(0.0) >= needed else 0.0

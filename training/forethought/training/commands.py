@@ -170,9 +170,9 @@ def evaluate(
 ) -> None:
     """Estimate from the log how a saved policy would do, against the one that serves."""
     with reported():
-        from forethought.training import report, run  # noqa: PLC0415 - seconds to import
+        from forethought.training import comparison, report  # noqa: PLC0415 - seconds to import
 
-        found = run.compare_saved(
+        found = comparison.compare_saved(
             make_source(data_dir, store, origin, None, split),
             version=version,
             preferences=make_preferences(
@@ -218,9 +218,9 @@ def promote(
         registry = Registry(data_dir)
         version = _saved(version, registry, mlflow, data_dir)
         if dry_run:
-            from forethought.training import report, run  # noqa: PLC0415 - seconds to import
+            from forethought.training import comparison, report  # noqa: PLC0415 - likewise
 
-            found = run.compare_saved(
+            found = comparison.compare_saved(
                 make_source(data_dir, store, origin, None, split),
                 version=version,
                 preferences=make_preferences(

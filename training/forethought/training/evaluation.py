@@ -1,16 +1,8 @@
-"""What a candidate policy would have earned on held-out contexts, beside the champion.
-
-The utility of an answer is ``U = value_usd * quality - cost_usd - latency_usd_per_s * latency``.
-Judged are decisions that a policy drew (not those that the client forced, nor fallbacks) and
-whose quality is known; all others are counted. This takes the quality to be known or not for
-reasons that the features and the strategy explain. What sleep cost is not in U: it is paid per
-context, whichever strategy answers afterwards.
-"""
+"""What a candidate would have earned beside the champion, on decisions it was not fitted on."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forethought.models.bundle import PolicyBundle
-from forethought.models.features import matrix, strategy_features
 from forethought.router.allocation import Preferences
-from forethought.router.records import LoggedDecision
 from forethought.training import intervals, ope
 from forethought.training.betting import betting
 from forethought.training.dataset import Dataset
 from forethought.training.diagnostics import propensity_calibration
-from forethought.training.errors import SupportError, TrainingError
 from forethought.training.estimators import (
     DR,
     IPS,
@@ -38,17 +27,25 @@ from forethought.training.estimators import (
     SwitchDR,
 )
 from forethought.training.intervals import CONFIDENCE, Interval
+from forethought.training.judged import (
+    Champion,
+    Judged,
+    Target,
+    judgeable,
+    judgeable_stages,
+    judged,
+    latency_ceiling,
+    usual_rows,
+    utility_floor,
+)
+from forethought.training.progressive import Stage
 from forethought.training.selection import Tuned
 
 Floats = NDArray[np.float64]
-Target = Callable[[LoggedDecision, PolicyBundle], Mapping[str, float]]
-"""With which probability a policy would have chosen each strategy for a logged decision."""
+Codes = NDArray[np.intp]
 
 CLIP: Final = 20.0
 """Of clipped IPS: one decision counts for no more than twenty."""
-
-_DRAWN: Final = frozenset({"greedy", "explored"})
-_SAME: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +61,23 @@ class PolicyValue:
     largest_weight: float
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Paired terms with their bounds and stages, each of shape (n,), for ``betting``."""
+
+    terms: Floats
+    groups: Sequence[str]
+    low: Floats | float
+    high: Floats | float
+    stage: Codes | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """Candidate minus champion, from the same rows: three intervals.
 
-    In ``betting`` no context counts for more rows than nine tenths of the training contexts have.
+    ``betting`` is over all stages, the others over the candidate's own held-out decisions. In
+    ``betting`` no context counts for more rows than nine tenths of the training contexts have.
     ``bootstrap`` is always two-sided at 90%.
     """
 
@@ -88,19 +97,26 @@ class Difference:
         max_rows: int,
         confidence: float,
         seed: int,
+        staged: Staged | None = None,
     ) -> Difference:
-        """The intervals of paired terms; ``most`` is what two policies can differ by."""
+        """The intervals of paired terms; ``most`` is what two policies can differ by.
+
+        ``staged``: the terms of all stages, these last, for ``betting``: the other two are for
+        terms that are alike.
+        """
         exact = intervals.empirical_bernstein(
             terms, groups, low=low, high=high, confidence=confidence
         )
+        bets = staged or Staged(terms, groups, low, high, None)
         return cls(
             bootstrap=intervals.cluster_bootstrap(terms, groups, seed=seed),
             bernstein=replace(exact, low=max(exact.low, -most), high=min(exact.high, most)),
             betting=betting(
-                terms,
-                groups,
-                low=low,
-                high=high,
+                bets.terms,
+                bets.groups,
+                low=bets.low,
+                high=bets.high,
+                stage=bets.stage,
                 mean_range=(-most, most),
                 max_rows=max_rows,
                 confidence=confidence,
@@ -111,11 +127,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """A candidate against a champion on ``n_decisions`` held-out decisions.
+    """A candidate against a champion on ``n_decisions`` decisions.
 
-    ``n_new`` are those whose strategy the candidate likes better than the champion does: the
-    only ones that show what it would change. ``left_out`` counts held-out decisions that could
-    not be judged, by reason. ``cost_known``: without prices, cost is left out of U.
+    ``n_held_out`` of them are on contexts that are held out from the candidate; the others judged
+    ``n_stages`` policies that were fitted like it on fewer contexts, and count for it in
+    ``candidate``. ``n_new`` are the held-out ones whose strategy the candidate likes better than
+    the champion does: the only ones that show what it would change. ``left_out`` counts held-out
+    decisions that could not be judged, by reason. ``cost_known``: without prices, cost is left out
+    of U.
     """
 
     candidate: PolicyValue
@@ -129,8 +148,10 @@ class Evaluation:
     n_new: int
     n_differ: int
     """Decisions on which the two policies' probabilities differ at all."""
+    n_held_out: int
     cost_known: bool
     left_out: Mapping[str, int]
+    n_stages: int = 0
     propensity_error: float | None = None
     """How far the logged propensities are from how often strategies were drawn; 0 is true."""
 
@@ -139,21 +160,23 @@ def evaluate(
     dataset: Dataset,
     *,
     candidate: PolicyBundle,
-    champion: PolicyBundle | None,
+    champion: Champion,
     preferences: Preferences,
     target: Target,
+    stages: Sequence[Stage] = (),
     since: float | None = None,
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Evaluation:
-    """Estimate both policies, and their difference, from the held-out decisions.
+    """Estimate both policies, and their difference, from decisions that neither was fitted on.
 
     Args:
         dataset: Of the log; its training rows only bound the utility from below.
         candidate: The policy in question.
-        champion: The one that serves; None: always ``direct``, as without any policy.
+        champion: The one that serves.
         preferences: What an answer is worth.
         target: The choice code that serves.
+        stages: Of ``progressive.stages``: earlier fits, judged on parts of the training contexts.
         since: Unix seconds; decisions up to then do not count: they chose the champion.
         confidence: Two-sided, of the bounds that hold at any sample size.
         seed: Of the bootstrap, and of the order in which bets are made.
@@ -162,37 +185,45 @@ def evaluate(
         SupportError: The log never gave a chance to what a policy would do.
         TrainingError: No held-out decision can be judged.
     """
-    test, left_out, cost_known = _judgeable(dataset.test, since)
-    names = test.candidate_names
-    p = test.candidate_propensities
-    action = np.array([names.index(strategy) for strategy in test.strategies], dtype=np.intp)
-    new = _targets(test, candidate, target)
-    old = _targets(test, champion, target)
-    ope.check_support(p, new, names=names)
-    ope.check_support(p, old, names=names)
-
-    low = utility_floor(dataset.train, preferences)
-    u = np.clip(utility(test, preferences), low, preferences.value_usd)
-    predicted_quality, predicted, predicted_latency = _predictions(test, candidate, preferences)
-    predicted = np.clip(predicted, low, preferences.value_usd)
-    codes = intervals.cluster_codes(test.groups)
-    max_rows = usual_rows(dataset.train.groups)
-
-    def difference(reward: Floats, q: Floats, reward_range: tuple[float, float]) -> Difference:
-        lows, highs = ope.dr_term_bounds(p, new - old, q, reward_range=reward_range)
-        return Difference.of(
-            ope.dr_terms(reward, action, p, new - old, q),
-            test.groups,
-            low=lows,
-            high=highs,
-            most=reward_range[1] - reward_range[0],
-            max_rows=max_rows,
-            confidence=confidence,
-            seed=seed,
+    test, left_out, cost_known = judgeable(dataset.test, since)
+    # What limits rewards must not come from rows that are judged.
+    staged = {group for stage in stages for group in stage.judged.groups}
+    known = dataset.train
+    known = known.take(np.array([group not in staged for group in known.groups], dtype=bool))
+    low = utility_floor(known, preferences)
+    slowest = latency_ceiling(known)
+    parts = [
+        judged(rows, policy, champion, preferences, target, low)
+        for rows, policy in (
+            *judgeable_stages(stages, since, cost_known=cost_known),
+            (test, candidate),
         )
+    ]
+    own = parts[-1]
+    found = Judged.joined(parts)
+    stage = np.repeat(np.arange(len(parts)), [len(part.action) for part in parts])
+    codes = intervals.cluster_codes(found.groups)
+    max_rows = usual_rows(known.groups)
+
+    def difference(name: str, reward_range: tuple[float, float]) -> Difference:
+        def terms(of: Judged) -> tuple[Floats, Floats, Floats]:
+            reward, q = (np.clip(one, *reward_range) for one in of.rewards[name])
+            lows, highs = ope.dr_term_bounds(of.p, of.new - of.old, q, reward_range=reward_range)
+            return ope.dr_terms(reward, of.action, of.p, of.new - of.old, q), lows, highs
+
+        last, last_low, last_high = terms(own)
+        every, lows, highs = terms(found)
+        return Difference.of(
+            last, own.groups, low=last_low, high=last_high,
+            most=reward_range[1] - reward_range[0], max_rows=max_rows, confidence=confidence,
+            seed=seed,
+            staged=Staged(every, found.groups, lows, highs, stage) if len(parts) > 1 else None,
+        )  # fmt: skip
 
     def value(version: str, t: Floats) -> PolicyValue:
-        sample = Sample.of(u, action, p, t, predicted)
+        u, predicted = found.rewards["utility"]
+        quality, predicted_quality = found.rewards["quality"]
+        sample = Sample.of(u, found.action, found.p, t, predicted)
         possible = sample.weight.sum() > 0
         return PolicyValue(
             version=version,
@@ -206,167 +237,30 @@ def evaluate(
                 "switch_dr": Tuned(SwitchDR()).fit(sample, codes).value_,
                 "dros": Tuned(DRos()).fit(sample, codes).value_,
             },
-            quality=float(ope.dr_terms(test.quality, action, p, t, predicted_quality).mean()),
+            quality=float(
+                ope.dr_terms(quality, found.action, found.p, t, predicted_quality).mean()
+            ),
             effective_sample_size=ope.effective_sample_size(sample.weight),
-            largest_weight=ope.largest_possible_weight(p, t),
+            largest_weight=ope.largest_possible_weight(found.p, t),
         )
 
-    latency = None
-    slowest = latency_ceiling(dataset.train)
-    if slowest > 0 and not np.isnan(test.latency_ms).any():
-        latency = difference(
-            np.clip(test.latency_ms, 0.0, slowest),
-            np.clip(predicted_latency, 0.0, slowest),
-            (0.0, slowest),
-        )
-    rows = np.arange(len(test))
+    timed = slowest > 0 and not np.isnan(found.rewards["latency"][0]).any()
     return Evaluation(
-        candidate=value(candidate.version, new),
-        champion=value("direct" if champion is None else champion.version, old),
-        utility=difference(u, predicted, (low, preferences.value_usd)),
-        quality=difference(test.quality, predicted_quality, (0.0, 1.0)),
-        latency=latency,
-        n_decisions=len(test),
-        n_contexts=test.n_contexts,
-        n_new=int(((new - old)[rows, action] > _SAME).sum()),
-        n_differ=int((np.abs(new - old).max(axis=1) > _SAME).sum()),
+        candidate=value(candidate.version, found.new),
+        champion=value("direct" if champion is None else champion.version, found.old),
+        utility=difference("utility", (low, preferences.value_usd)),
+        quality=difference("quality", (0.0, 1.0)),
+        latency=difference("latency", (0.0, slowest)) if timed else None,
+        n_decisions=len(found.action),
+        n_contexts=int(codes.max()) + 1,
+        n_new=own.n_new,
+        n_differ=found.n_differ,
+        n_held_out=len(own.action),
+        n_stages=len(parts) - 1,
         cost_known=cost_known,
         left_out=left_out,
-        propensity_error=propensity_calibration(action, p).error,
+        propensity_error=propensity_calibration(found.action, found.p).error,
     )
-
-
-def usual_rows(groups: Sequence[str]) -> int:
-    """Rows that nine in ten contexts have at most: of the training contexts, to cap others by."""
-    if not groups:
-        return 1
-    sizes = list(Counter(groups).values())
-    return int(np.quantile(sizes, 0.9, method="higher"))
-
-
-def latency_ceiling(train: Dataset) -> float:
-    """Above this, latencies are cut: twice the greatest among the training rows, in ms."""
-    known = train.latency_ms[~np.isnan(train.latency_ms)]
-    return 2.0 * float(known.max(initial=0.0))
-
-
-def utility(dataset: Dataset, preferences: Preferences) -> Floats:
-    """U of each row in USD, shape (n,); NaN where the quality is unknown.
-
-    A cost that is unknown is left out, as it is when serving.
-    """
-    return np.asarray(preferences.value_usd * dataset.quality - _expense(dataset, preferences))
-
-
-def utility_floor(train: Dataset, preferences: Preferences) -> float:
-    """Below this, utilities are cut: twice the greatest expense among the training rows.
-
-    A bound on the mean needs one on each value, and the held-out rows must not set it.
-    """
-    expense = _expense(train, preferences)
-    return -2.0 * float(expense.max()) if len(expense) else -preferences.value_usd
-
-
-def _expense(dataset: Dataset, preferences: Preferences) -> Floats:
-    seconds = np.nan_to_num(dataset.latency_ms) / 1000.0
-    return np.asarray(np.nan_to_num(dataset.cost_usd) + preferences.latency_usd_per_s * seconds)
-
-
-def _judgeable(held_out: Dataset, since: float | None) -> tuple[Dataset, dict[str, int], bool]:
-    """The decisions that count, why others do not, and whether their costs are known."""
-    reasons = [
-        "made before the champion served, which they helped to choose"
-        if since is not None and held_out.created_at[i] <= since
-        else _why_not(
-            held_out.decisions[i], held_out.quality[i], held_out.candidate_propensities[i]
-        )
-        for i in range(len(held_out))
-    ]
-    kept = np.array([reason is None for reason in reasons], dtype=bool)
-    left_out = Counter(reason for reason in reasons if reason is not None)
-    # Some prices known and some not would favour the strategies of unknown cost.
-    unpriced = np.isnan(held_out.cost_usd) & kept
-    cost_known = not np.array_equal(unpriced, kept)
-    if cost_known and unpriced.any():
-        left_out["cost unknown"] += int(unpriced.sum())
-        kept &= ~unpriced
-    if not kept.any():
-        said = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        raise TrainingError(
-            "No held-out decision can be judged"
-            + (f" (left out: {said})." if said else ": the log has none."),
-            remedy="Give feedback on decisions that the router drew, on more contexts.",
-        )
-    return held_out.take(kept), dict(left_out), cost_known
-
-
-def _why_not(logged: LoggedDecision, quality: float, propensities: Floats) -> str | None:
-    decision = logged.decision
-    if decision.mode not in _DRAWN:
-        return f"{decision.mode}, not drawn by a policy"
-    if np.isnan(quality):
-        return "without feedback"
-    said = {c.strategy: c.propensity for c in decision.candidates}.get(decision.strategy)
-    if said is None or abs(said - decision.propensity) > 1e-6 or abs(propensities.sum() - 1) > 1e-6:
-        return "with propensities that do not add up"
-    return None
-
-
-def _targets(test: Dataset, bundle: PolicyBundle | None, target: Target) -> Floats:
-    column = {name: index for index, name in enumerate(test.candidate_names)}
-    found = np.zeros((len(test), len(column)))
-    if bundle is None:
-        if "direct" in column:
-            found[:, column["direct"]] = 1.0
-            return found
-        raise SupportError(
-            "The log has no decision for which direct was a candidate.",
-            strategies=["direct"],
-            remedy="Serve for a while, then train again.",
-        )
-    for index, logged in enumerate(test.decisions):
-        for name, probability in target(logged, bundle).items():
-            if name in column:
-                found[index, column[name]] = probability
-            elif probability > 0:
-                raise SupportError(
-                    f"The policy would choose {name}, which no logged decision could.",
-                    strategies=[name],
-                    remedy="Serve with it allowed for a while, then train again.",
-                )
-    return found
-
-
-def _predictions(
-    test: Dataset, bundle: PolicyBundle, preferences: Preferences
-) -> tuple[Floats, Floats, Floats]:
-    """Predicted quality, utility and latency (ms) of every candidate, shape (n, k); else 0."""
-    known = [name for name in test.candidate_names if _is_known(name)]
-    quality = np.zeros(test.candidate_propensities.shape)
-    earned, latency = np.zeros_like(quality), np.zeros_like(quality)
-    logged_cost = [
-        {c.strategy: c.cost_usd or 0.0 for c in one.decision.candidates} for one in test.decisions
-    ]
-    for name in known:
-        column = test.candidate_names.index(name)
-        predicted = bundle.outcome.predict(matrix(test.rows, [name] * len(test)))
-        cost = np.array([costs.get(name, 0.0) for costs in logged_cost])
-        quality[:, column] = predicted.quality
-        latency[:, column] = predicted.latency_ms
-        earned[:, column] = (
-            preferences.value_usd * predicted.quality
-            - cost
-            - preferences.latency_usd_per_s * predicted.latency_ms / 1000.0
-        )
-    return quality, earned, latency
-
-
-def _is_known(strategy: str) -> bool:
-    try:
-        strategy_features(strategy)
-    except ValueError:
-        return False
-    return True
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
@@ -402,17 +296,11 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "confidence": evaluation.utility.betting.confidence,
         "propensity_error": evaluation.propensity_error,
         "decisions": evaluation.n_decisions,
+        "decisions_held_out": evaluation.n_held_out,
+        "stages": evaluation.n_stages,
         "contexts": evaluation.n_contexts,
         "decisions_that_differ": evaluation.n_differ,
         "decisions_that_show_it": evaluation.n_new,
         "cost_known": evaluation.cost_known,
         "left_out": dict(evaluation.left_out),
     }
-
-
-def rows_of(groups: Sequence[str]) -> dict[str, list[int]]:
-    """The indices of each group's rows, in order."""
-    found: dict[str, list[int]] = {}
-    for index, group in enumerate(groups):
-        found.setdefault(group, []).append(index)
-    return found

@@ -16,17 +16,15 @@ from forethought.router.pricing import Prices, cost
 from forethought.router.records import Usage
 from forethought.training.dataset import Dataset
 from forethought.training.errors import TrainingError
-from forethought.training.evaluation import (
-    Difference,
-    Evaluation,
-    PolicyValue,
+from forethought.training.evaluation import Difference, Evaluation, PolicyValue
+from forethought.training.intervals import CONFIDENCE
+from forethought.training.judged import (
     latency_ceiling,
     rows_of,
     usual_rows,
     utility,
     utility_floor,
 )
-from forethought.training.intervals import CONFIDENCE
 
 Floats = NDArray[np.float64]
 PricesOf = Callable[[str], Prices | None]
@@ -129,6 +127,7 @@ def evaluate_recorded(
         n_contexts=len(set(groups)),
         n_new=differing,
         n_differ=differing,
+        n_held_out=len(rows),
         cost_known=not np.isnan(test.cost_usd).any(),
         left_out={"queries without every strategy": len(queries) - len(whole)}
         if len(queries) > len(whole)

@@ -91,7 +91,7 @@ def decide(evaluation: Evaluation, rule: GateRule, test: Test | None = None) -> 
             f"{evaluation.n_decisions} held-out decisions, so there is nothing to gain.",
         )
     if rule.bound == "bootstrap" and evaluation.n_new < rule.min_new:
-        share = evaluation.n_new / evaluation.n_decisions
+        share = evaluation.n_new / evaluation.n_held_out
         missing = rule.min_new - evaluation.n_new
         return GateResult(
             promote=False,
@@ -100,7 +100,11 @@ def decide(evaluation: Evaluation, rule: GateRule, test: Test | None = None) -> 
             more_decisions=round(missing / share) if share else None,
         )
     utility, quality = _chosen(evaluation.utility, rule), _chosen(evaluation.quality, rule)
-    doubts = [*_utility_doubts(utility), *_quality_doubts(quality, rule)]
+    doubts = [
+        *_utility_doubts(utility),
+        *_quality_doubts(quality, rule),
+        *_own_doubts(evaluation, rule),
+    ]
     needed = [utility.rows_until_above(0.0), quality.rows_until_above(-rule.margin)]
     if rule.latency_margin_ms is not None:
         limit = rule.latency_margin_ms
@@ -160,6 +164,20 @@ def _quality_doubts(quality: Interval, rule: GateRule) -> list[str]:
         f"{_points(quality.low, signed=True)} only"
     )
     return [doubt]
+
+
+def _own_doubts(evaluation: Evaluation, rule: GateRule) -> list[str]:
+    """That earlier fits gained is proof of them; the candidate must not look otherwise itself."""
+    if not evaluation.n_stages:
+        return []
+    gained, better = evaluation.utility.bernstein.value, evaluation.quality.bernstein.value
+    where = f"on the {evaluation.n_held_out} decisions that are held out from the candidate itself"
+    doubts = []
+    if gained <= 0:
+        doubts.append(f"{where} no utility is gained: {_usd(gained)} a decision")
+    if better <= -rule.margin:
+        doubts.append(f"{where} quality changes by {_points(better, signed=True)}")
+    return doubts
 
 
 def _counted(test: Test | None) -> str:

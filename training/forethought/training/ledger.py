@@ -20,8 +20,11 @@ Sources: alpha spending, Lan and DeMets 1983; over a stream of hypotheses, Foste
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +34,9 @@ from forethought.router.errors import ConfigError
 
 LEDGER: Final = "gate.json"
 """Beside the policies, in their folder."""
+
+LOCK: Final = "gate.lock"
+"""Beside the ledger; whoever holds it asks."""
 
 
 class Test(BaseModel):
@@ -69,11 +75,27 @@ class _Pages(BaseModel):
 class Ledger:
     """The tests of one data folder, kept in a file. Holds nothing in memory.
 
-    One process trains at a time: two that write in the same instant would count one test less.
+    Several processes may train: each asks, answers and records within its own ``turn``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Nobody else asks before the block ends; waits for whoever is asking now.
+
+        Of two that ask at once both would be the k-th test, and one test would be spent for free.
+        The lock falls with the process. It is the file's, so a second turn within the first, or in
+        another thread, waits as another process does.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path.parent / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def tests(self) -> list[Test]:
         """All tests, the oldest first.
@@ -128,10 +150,22 @@ class Ledger:
         )
 
     def record(self, test: Test) -> None:
-        """Write down that a question was answered; the same one again changes nothing."""
+        """Write down that a question was answered; the same one again changes nothing.
+
+        Raises:
+            ConfigError: Another question was asked meanwhile, outside of this ``turn``, and has
+                spent what this one was to spend.
+        """
         earlier = self.tests()
-        if test not in earlier:
-            self._write(_Pages(tests=[*earlier, test]))
+        if test in earlier:
+            return
+        if any((one.scope, one.number) == (test.scope, test.number) for one in earlier):
+            raise ConfigError(
+                f"Test {test.number} of {test.scope} is spent already.",
+                param=str(self.path),
+                remedy="Ask again, and answer and record within the same turn of the ledger.",
+            )
+        self._write(_Pages(tests=[*earlier, test]))
 
     def _write(self, pages: _Pages) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,3 +58,16 @@ def starting_point(
             notes.append(f"Started from the policy that ships: {error}")
             return shipped
     return shipped
+
+
+def starting_version(registry: Registry, version: str | None) -> PolicyBundle | None:
+    """The policy that a fit started from, by its version; None for none.
+
+    Raises:
+        ConfigError: It is neither saved nor the one that ships.
+        BundleError: It is damaged.
+    """
+    if version is None:
+        return None
+    shipped = pretrained()
+    return shipped if shipped is not None and shipped.version == version else registry.load(version)

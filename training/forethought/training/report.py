@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from forethought.training.comparison import Comparison
 from forethought.training.evaluation import Evaluation, summary
-from forethought.training.run import Comparison, TrainResult
+from forethought.training.run import TrainResult
 
 _HEADS = {
     "quality": "quality",
@@ -188,9 +189,14 @@ def _evaluation(found: Evaluation | None) -> Iterator[str]:
         return
     yield (
         f"Judged on {found.n_decisions:,} held-out decisions in {found.n_contexts:,} contexts; "
-        f"the two policies differ on {found.n_differ:,}, of which {found.n_new:,} show what the "
-        "new one would do."
+        f"the two policies differ on {found.n_differ:,}. Of the {found.n_held_out:,} that are held "
+        f"out from the candidate, {found.n_new:,} show what it would newly do."
     )
+    if found.n_stages:
+        yield (
+            f"  the other {found.n_decisions - found.n_held_out:,} judged {found.n_stages} "
+            "policies that were fitted like it on fewer contexts, each on contexts new to it"
+        )
     for reason, count in found.left_out.items():
         yield f"  not judged: {count:,} {reason}"
     if not found.cost_known:
@@ -215,5 +221,5 @@ def _evaluation(found: Evaluation | None) -> Iterator[str]:
             f"{one.method})"
             for one in (all_of.betting, all_of.bootstrap, all_of.bernstein)
         )
-        yield f"  {name} gained {all_of.bootstrap.value:+.{digits}f}{unit}, interval {ends}"
+        yield f"  {name} gained {all_of.betting.value:+.{digits}f}{unit}, interval {ends}"
     yield ""

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from forethought.models.bundle import PolicyBundle
 from forethought.models.demand import DemandModel
 from forethought.models.features import FEATURE_VERSION
 from forethought.router.allocation import Preferences
-from forethought.router.candidates import target_probabilities
-from forethought.router.errors import ConfigError
-from forethought.router.pricing import PriceTable
-from forethought.router.records import LoggedDecision
 from forethought.router.registry import Registry
-from forethought.router.shadow import ShadowSummary, read_shadow
-from forethought.training import asking, plots
+from forethought.training import asking
+from forethought.training.comparison import compare, staged
 from forethought.training.dataset import Dataset
 from forethought.training.errors import TrainingError
-from forethought.training.evaluation import Evaluation, Target, evaluate, summary
-from forethought.training.evidence import gather
+from forethought.training.evaluation import Evaluation
 from forethought.training.fit import fit_bundle
-from forethought.training.full_feedback import PricesOf, evaluate_recorded, with_costs
-from forethought.training.gate import GateResult, GateRule, judge
+from forethought.training.gate import GateResult, GateRule
 from forethought.training.large import EngineName, fit_large
 from forethought.training.ledger import Test
 from forethought.training.lineage import serving, serving_name, starting_point
+from forethought.training.run_record import plots_of, record_of
 from forethought.training.search import Budget, Told
 from forethought.training.sources import Source, read
-from forethought.training.tracking import Alias, Record, Tracked, track
-
-log = logging.getLogger(__name__)
+from forethought.training.tracking import Alias, Tracked, track
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,19 +77,6 @@ class TrainResult:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """A saved policy judged against the champion."""
-
-    version: str
-    champion: str
-    gate: GateResult
-    evaluation: Evaluation | None
-    test: Test | None
-    shadow: ShadowSummary | None = None
-    """What the version would have chosen on live traffic, if it ever challenged."""
-
-
 def train(
     settings: TrainSettings, *, say: Callable[[str], None], told: Told | None = None
 ) -> TrainResult:
@@ -110,27 +88,36 @@ def train(
     notes: list[str] = []
     champion = serving(registry, notes)
     dataset, bundle, initial = _fitted(settings, registry, champion, notes, say, told)
-    say(f"judging on {len(dataset.test)} held-out answers")
-    test = asking.ask(registry, dataset, bundle, champion, settings.rule)
-    gate, evaluation = compare(
-        dataset, bundle, champion, settings.preferences, settings.rule, test, asking.since(registry)
-    )
-    settled = asking.settle(registry, test, evaluation)
-    registry.save(bundle)
-    promoted = settings.force or (settings.promote and gate.promote)
-    challenges = settings.challenge and not promoted and bundle.version != serving_name(champion)
-    if promoted:
-        registry.promote(bundle.version)
-    elif challenges:
-        registry.challenge(bundle.version)
+    say("waiting for the gate")
+    with asking.turn(registry):
+        # Another round may have promoted while this one was fitting.
+        champion = serving(registry, notes)
+        say("fitting on parts of the contexts, to judge on the others")
+        stages = staged(registry, dataset, bundle, champion)
+        say(f"judging on {len(dataset.test)} held-out answers")
+        test = asking.ask(registry, dataset, bundle, champion, settings.rule)
+        gate, evaluation = compare(
+            dataset, bundle, champion, settings.preferences, settings.rule, test,
+            asking.since(registry), stages,
+        )  # fmt: skip
+        settled = asking.settle(registry, test, evaluation)
+        registry.save(bundle)
+        promoted = settings.force or (settings.promote and gate.promote)
+        challenges = (
+            settings.challenge and not promoted and bundle.version != serving_name(champion)
+        )
+        if promoted:
+            registry.promote(bundle.version)
+        elif challenges:
+            registry.challenge(bundle.version)
     champion_version = serving_name(champion)
     tracked = None
     if settings.track:
         say("recording the run in MLflow")
         alias: Alias | None = "champion" if promoted else "challenger" if challenges else None
-        record = _record(settings, registry, bundle, champion_version, gate, evaluation, alias)
+        record = record_of(settings, registry, bundle, champion_version, gate, evaluation, alias)
         say("drawing its plots")
-        record = replace(record, plots=_plots(settings, dataset, bundle, champion))
+        record = replace(record, plots=plots_of(settings, dataset, bundle, champion))
         tracked = track(record, data_dir=settings.data_dir, url=settings.mlflow_url)
     return TrainResult(
         bundle=bundle,
@@ -144,7 +131,7 @@ def train(
         forced=promoted and not gate.promote,
         challenges=challenges,
         tracked=tracked,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -187,184 +174,6 @@ def _fitted(
         dataset, seed=settings.seed, init=initial, budget=settings.budget, told=told
     )
     return dataset, bundle, initial
-
-
-def compare_saved(
-    source: Source,
-    *,
-    version: str | None,
-    preferences: Preferences,
-    rule: GateRule,
-    spend: bool = True,
-) -> Comparison:
-    """Judge a saved version (None: the newest) against the champion.
-
-    ``spend``: count it among the gate's tests, as what may be acted upon must be.
-    """
-    registry = Registry(source.data_dir)
-    if version is None:
-        saved = registry.versions()
-        if not saved:
-            raise ConfigError(
-                f"There is no policy in {registry.folder}.",
-                param="version",
-                remedy="Fit one with `forethought train`.",
-            )
-        version = saved[-1]
-    candidate = registry.load(version)
-    champion = serving(registry, [])
-    dataset = read(source)
-    # The champion against itself is no question: there is nothing to be wrong about.
-    itself = champion is not None and champion.version == version
-    test = None if itself else asking.ask(registry, dataset, candidate, champion, rule)
-    since = None if itself else asking.since(registry)
-    gate, evaluation = compare(dataset, candidate, champion, preferences, rule, test, since)
-    if test is not None and spend:
-        test = asking.settle(registry, test, evaluation)
-    return Comparison(
-        version=version,
-        champion=serving_name(champion),
-        gate=gate,
-        evaluation=evaluation,
-        test=test,
-        shadow=read_shadow(source.data_dir, version),
-    )
-
-
-def compare(
-    dataset: Dataset,
-    candidate: PolicyBundle,
-    champion: PolicyBundle | None,
-    preferences: Preferences,
-    rule: GateRule,
-    test: Test | None = None,
-    since: float | None = None,
-) -> tuple[GateResult, Evaluation | None]:
-    """Judge a candidate on the held-out rows, whichever kind they are, by explicit judgements.
-
-    ``test``: which question it is (None: the only one). ``since``: decisions up to then do not
-    count; recorded outcomes always do.
-    """
-    level = rule.alpha if test is None else test.level
-    prices_of = _prices()
-    dataset = dataset.explicit
-    if dataset.recorded:
-        return judge(
-            lambda: evaluate_recorded(
-                dataset,
-                candidate=candidate,
-                champion=champion,
-                preferences=preferences,
-                prices_of=prices_of,
-                confidence=1 - 2 * level,
-            ),
-            rule,
-            test,
-        )
-    return judge(
-        lambda: evaluate(
-            dataset,
-            candidate=candidate,
-            champion=champion,
-            preferences=preferences,
-            target=serving_target(preferences, prices_of),
-            since=since,
-            confidence=1 - 2 * level,
-        ),
-        rule,
-        test,
-    )
-
-
-def serving_target(preferences: Preferences, prices_of: PricesOf) -> Target:
-    """The choice code that serves, as the evaluation needs it."""
-
-    def target(logged: LoggedDecision, bundle: PolicyBundle) -> dict[str, float]:
-        return target_probabilities(logged, bundle, preferences, prices_of(logged.decision.model))
-
-    return target
-
-
-def _prices() -> PricesOf:
-    table: list[PriceTable] = []
-
-    def prices_of(model: str) -> Any:
-        if not table:  # 0.3 s to build
-            table.append(PriceTable())
-        # One of an upstream with a name has that in front: name/model.
-        return table[0].lookup(model) or table[0].lookup(model.partition("/")[2])
-
-    return prices_of
-
-
-def _record(
-    settings: TrainSettings,
-    registry: Registry,
-    bundle: PolicyBundle,
-    champion: str,
-    gate: GateResult,
-    evaluation: Evaluation | None,
-    alias: Alias | None,
-) -> Record:
-    info = bundle.manifest["info"]
-    preferences, data = settings.preferences, info["data"]
-    return Record(
-        version=bundle.version,
-        params={
-            "seed": settings.seed,
-            "initial": info["initial"],
-            "champion": champion,
-            "source": data["source"],
-            "split": settings.source.split,
-            "engine": settings.engine,
-            "signal": dict(settings.source.weights.by_name),
-            "value_usd": preferences.value_usd,
-            "latency_usd_per_s": preferences.latency_usd_per_s,
-            "exploration": preferences.exploration,
-            "gate_margin": settings.rule.margin,
-            "gate_bound": settings.rule.bound,
-            "gate_alpha": settings.rule.alpha,
-            "fit": info["fit"],
-            "tuned": {head: one["params"] for head, one in info["tuning"].items() if one["taken"]},
-        },
-        metrics={
-            "data": {k: v for k, v in data.items() if k != "recorded"},
-            "held_out": info["held_out"],
-            "tuning": info["tuning"],
-            "promoted": int(alias == "champion"),
-            **({} if evaluation is None else {"evaluation": summary(evaluation)}),
-        },
-        tags={
-            "policy_version": bundle.version,
-            "data_fingerprint": data["fingerprint"],
-            "gate": gate.reason[:5000],
-        },
-        data=(data["source"], data["fingerprint"]),
-        bundle=registry.path(bundle.version),
-        alias=alias,
-    )
-
-
-def _plots(
-    settings: TrainSettings,
-    dataset: Dataset,
-    bundle: PolicyBundle,
-    champion: PolicyBundle | None,
-) -> dict[str, Any]:
-    prices_of = _prices()
-    try:
-        evidence = gather(
-            with_costs(dataset, prices_of) if dataset.recorded else dataset,
-            candidate=bundle,
-            champion=champion,
-            preferences=settings.preferences,
-            prices_of=prices_of,
-        )
-        return dict(plots.draw(evidence))
-    except Exception:
-        # A picture less is no reason to lose a round of training.
-        log.exception("the run's plots could not be drawn")
-        return {}
 
 
 def _left_out(dataset: Dataset) -> str:
