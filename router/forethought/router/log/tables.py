@@ -28,7 +28,7 @@ from sqlalchemy import (
     true,
 )
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """The migration that these tables correspond to."""
 
 VERSION_TABLE = "forethought_schema"
