@@ -11,6 +11,7 @@ from forethought.api.settings import DEFAULT_MODEL, Settings
 from forethought.api.upstream_settings import NamedUpstreamSettings
 from forethought.router import catalogue
 from forethought.router.upstream import Upstream
+from forethought.router.upstream.anthropic import AnthropicUpstream
 from forethought.router.upstream.llamacpp import EmbeddedUpstream
 from forethought.router.upstream.openai import OpenAIUpstream
 from forethought.router.upstream.patience import Timeouts
@@ -89,9 +90,6 @@ def _remote(
         return OpenAIUpstream(
             base_url, key, name=name or "openai", timeouts=timeouts, max_retries=max_retries
         )
-    # Its SDK takes a second and 37 MB, which no other upstream needs.
-    from forethought.router.upstream.anthropic import AnthropicUpstream  # noqa: PLC0415
-
     return AnthropicUpstream(
         base_url,
         key,

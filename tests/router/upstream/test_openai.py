@@ -1,4 +1,4 @@
-"""The openai SDK as a transport: bytes kept, errors told apart, nothing of the client's leaked."""
+"""An OpenAI-compatible upstream: bytes kept, errors told apart, nothing of the client's leaked."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx2
 
-from forethought.router.errors import ConfigError, UpstreamError, WeightsError
+from forethought.router.errors import ConfigError, UpstreamError, UpstreamTimeout, WeightsError
 from forethought.router.upstream.base import UpstreamReply, UpstreamStream
 from forethought.router.upstream.gguf import check_gguf
 from forethought.router.upstream.llamacpp_child import (
@@ -33,6 +33,8 @@ from forethought.router.upstream.llamacpp_child import (
 )
 from forethought.router.upstream.openai import OpenAIUpstream
 from forethought.router.upstream.patience import Timeouts
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -159,16 +161,18 @@ class EmbeddedUpstream:
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> UpstreamReply:
         """Send ``body`` to any of the child's endpoints."""
-        server = await self._running_server()
-        return _in_openai_shape(await server.send(method, path, body, headers))
+        reply = await self._called(lambda server: server.send(method, path, body, headers))
+        return _in_openai_shape(reply)
 
     @asynccontextmanager
     async def send_stream(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> AsyncIterator[UpstreamStream]:
         """POST ``body`` to any of them, streamed. Leaving the context stops the computation."""
-        server = await self._running_server()
-        async with server.send_stream(path, body, headers) as stream:
+        async with contextlib.AsyncExitStack() as stack:
+            stream = await self._called(
+                lambda server: stack.enter_async_context(server.send_stream(path, body, headers))
+            )
             if stream.status < httpx2.codes.BAD_REQUEST:
                 yield stream
                 return
@@ -178,13 +182,28 @@ class EmbeddedUpstream:
 
     async def models(self) -> UpstreamReply:
         """GET /models."""
-        server = await self._running_server()
-        return await server.models()
+        return await self._called(lambda server: server.models())
 
     async def ready(self) -> bool:
         """Whether the child answers now."""
         server = self._server
         return self._up.is_set() and server is not None and await server.ready()
+
+    async def _called(self, call: Callable[[OpenAIUpstream], Awaitable[T]]) -> T:
+        """What the child says; where it has just ended, what its successor says."""
+        server = await self._running_server()
+        process = self._process
+        try:
+            return await call(server)
+        except UpstreamTimeout:
+            raise
+        except UpstreamError as error:
+            if error.reached or process is None:
+                raise
+            # Nothing listens any more. The event loop is told of a process's end a moment later.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), WAIT_FOR_RESTART_S)
+        return await call(await self._running_server())
 
     async def _running_server(self) -> OpenAIUpstream:
         if self._supervisor is None:
