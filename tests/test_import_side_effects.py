@@ -38,6 +38,23 @@ print(json.dumps({
 }))
 """
 
+# Starts the server as `forethought serve` does, short of the socket, and says what that loaded.
+_SERVE = """
+import asyncio, json, sys
+import forethought.api.cli, forethought.api.commands.serve
+from forethought.api.server import create_app, lifespan
+from forethought.api.settings import load_settings
+
+upstream = {"upstream_base_url": "http://127.0.0.1:1/v1", "model": "m"}
+app = create_app(load_settings(data_dir=sys.argv[1], sleep="off", **upstream))
+
+async def serve():
+    async with lifespan(app):
+        print(json.dumps(sorted(sys.modules)))
+
+asyncio.run(serve())
+"""
+
 # Stands in for an environment where only the base install's dependencies exist.
 _BLOCK_SERVER_DEPENDENCIES = """
 import importlib, sys
@@ -99,6 +116,28 @@ def test_importing_leaves_no_thread_socket_or_file(package: str) -> None:
 )
 def test_importing_stays_light(package: str, unwanted: str) -> None:
     assert unwanted not in _import_all(package)["modules"]
+
+
+@cache
+def _served() -> set[str]:
+    with TemporaryDirectory() as folder:
+        said = _run(_SERVE, f"{folder}/data", home=Path(folder))
+        return set(json.loads(said.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "unwanted",
+    [
+        pytest.param("dbos", id="only sleep needs it, and no request waits for sleep"),
+        pytest.param("alembic", id="a new store has the newest tables"),
+        pytest.param("psycopg", id="the store is SQLite"),
+        pytest.param("sqlalchemy.dialects.postgresql", id="and its driver too"),
+        pytest.param("anthropic", id="the upstream is OpenAI's"),
+        pytest.param("rich", id="no weights are fetched"),
+    ],
+)
+def test_starting_to_serve_stays_light(unwanted: str) -> None:
+    assert unwanted not in _served()
 
 
 def test_the_client_imports_without_the_servers_dependencies(isolated_state: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -160,6 +161,32 @@ def test_a_too_large_context_is_refused(serve: Serve, chunked: bool) -> None:
     error = error_of(server.http.post(CHAT, content=content), 400)
     assert error["code"] == "context_length_exceeded"
     assert "max_body_bytes" in error["message"]
+
+
+def test_every_route_but_those_that_watch_the_server_asks_for_a_key(serve: Serve) -> None:
+    server = serve(api_keys={"sk-one": "acme"}, upstream_paths=["audio"])
+    paths = server.http.get("/openapi.json").json()["paths"]
+    asked = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    asked |= {("POST", "/v1/audio/speech"), ("GET", "/v1/files")}
+    answered = set()
+    for method, path in asked:
+        reply = server.http.request(method, re.sub("{[^}]*}", "x", path), json={})
+        if reply.status_code != 401:
+            answered.add(path)
+        elif path.startswith("/v1/messages"):
+            assert reply.json()["error"]["type"] == "authentication_error"
+        else:
+            assert error_of(reply, 401)["code"] == "invalid_api_key"
+    assert answered == {"/healthz", "/readyz", "/metrics"}
+    assert len(asked) > 20
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET", "PUT"])
+def test_what_passes_through_is_counted_by_its_route(serve: Serve, method: str) -> None:
+    server = serve()
+    assert server.http.request(method, "/v1/embeddings").status_code == 405
+    shown = server.http.get("/metrics").text
+    assert 'route="/v1/embeddings",status="405"' in shown
 
 
 def test_keys_are_asked_for_where_there_are_some(serve: Serve) -> None:

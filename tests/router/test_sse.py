@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from forethought.router.errors import UpstreamError
 from forethought.router.records import Usage
-from forethought.router.sse import ChunkReader, error_event
+from forethought.router.sse import EVENT_END, ChunkReader, error_event
 
 DONE = b"data: [DONE]\n\n"
 
@@ -105,3 +105,47 @@ def test_the_tier_that_a_stream_names_is_seen() -> None:
     reader = ChunkReader(hide_usage=False)
     reader.feed(b'data: {"choices": [], "service_tier": "flex"}\n\ndata: {"choices": []}\n\n')
     assert reader.seen.service_tier == "flex"
+
+
+@given(
+    pieces=st.lists(st.sampled_from([b"\n", b"\r", b"a", b"data: {}", b": x"]), max_size=12),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+)
+def test_events_end_in_the_same_places_however_they_arrive(
+    pieces: list[bytes], cuts: list[int]
+) -> None:
+    raw = b"".join(pieces)
+    places = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
+    reader = ChunkReader(hide_usage=False)
+    arrived = [reader.feed(raw[a:b]) for a, b in itertools.pairwise(places)]
+    assert b"".join(arrived) + reader.rest() == raw
+    # Whole events only: each end is one that EVENT_END sees too.
+    ends = {match.end() for match in EVENT_END.finditer(raw)}
+    if b"\r" not in raw:
+        sizes = itertools.accumulate(len(one) for one in arrived)
+        assert {size for size, one in zip(sizes, arrived, strict=True) if one} <= ends
+
+
+def test_what_is_written_anew_keeps_its_numbers() -> None:
+    reader = ChunkReader(hide_usage=True)
+    raw = event("a", seed=2**70, usage={"prompt_tokens": 1})
+    chunk = json.loads(passed(reader, raw)[6:])
+    assert chunk["seed"] == 2**70
+    assert "usage" not in chunk
+    assert reader.seen.usage == Usage(input_tokens=1)
+
+
+@pytest.mark.parametrize("name", ["tool_calls", "usage"])
+def test_what_is_nested_too_deep_to_be_written_anew_passes_as_it_came(name: str) -> None:
+    reader = ChunkReader(hide_usage=True)
+    deep = b"[" * 1000 + b"]" * 1000  # orjson reads it, Python's own parser does not
+    raw = b'data: {"choices": [{}], "%s": %s}\n\n' % (name.encode(), deep)
+    assert passed(reader, raw) == raw
+
+
+@pytest.mark.parametrize("odd", [b"NaN", b'"\\ud800"'], ids=["NaN", "half a surrogate pair"])
+def test_what_is_not_quite_json_is_read_all_the_same(odd: bytes) -> None:
+    reader = ChunkReader(hide_usage=False)
+    raw = event("a").replace(b'"index"', b'"odd": ' + odd + b', "index"')
+    assert passed(reader, raw) == raw
+    assert reader.seen.text == "a"

@@ -32,11 +32,10 @@ from forethought.api.routes.forwarding import forwarding
 from forethought.api.services import opened
 from forethought.api.settings import Settings
 
+_DIRECT = (chat, messages, responses, passing)
+"""What passes through: served by Starlette's own routes, without FastAPI's in between."""
+
 _ROUTES = (
-    chat,
-    messages,
-    responses,
-    passing,
     route_route,
     models,
     contexts,
@@ -55,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("forethought"),
         description="An OpenAI-compatible proxy that decides how much to think, and when.",
         lifespan=lifespan,
+        routes=[route for noun in _DIRECT for route in noun.ROUTES],  # first: most requests' own
     )
     app.state.settings = settings
     app.state.tenants = settings.tenants
@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     for routes in _ROUTES:
         app.include_router(routes.router)
-    app.include_router(forwarding(settings.upstream_paths))  # after ours, which come first
+    app.router.routes.extend(forwarding(settings.upstream_paths))  # after ours, which come first
     describe(app)
     app.add_middleware(Counted, metrics=app.state.metrics)
     return app

@@ -5,13 +5,18 @@ Routes read their bodies on their own, so that unknown fields pass; here stands 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
+from forethought.api.direct import DirectRoute
 from forethought.api.routes.contexts import Registration, SleepWish
 from forethought.api.routes.feedback import Judgement
 from forethought.router.strategies import BY_NAME
@@ -246,12 +251,37 @@ def describe(app: FastAPI) -> None:
                     title=app.title,
                     version=app.version,
                     description=app.description,
-                    routes=app.routes,
+                    routes=[*_as_fastapis(app.routes)],
                 )
             )
         return app.openapi_schema
 
     app.openapi = description  # type: ignore[method-assign]
+
+
+def _as_fastapis(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """The routes, with those that FastAPI does not serve as it would see them."""
+    for route in routes:
+        if isinstance(route, DirectRoute) and route.tag:
+            yield from _operations(route)
+        else:
+            yield route
+
+
+def _operations(route: DirectRoute) -> Iterator[APIRoute]:
+    in_path = {"in": "path", "required": True, "schema": _TEXT}
+    parameters = [{"name": name, **in_path} for name in route.param_convertors]
+    for method in sorted(route.methods):
+        yield APIRoute(
+            route.path,
+            lambda: None,  # only what is said of it counts
+            name=route.name,
+            methods=[method],
+            tags=[route.tag],
+            description=inspect.getdoc(route.endpoint),
+            response_class=Response,
+            openapi_extra={"parameters": parameters} if parameters else None,
+        )
 
 
 def _completed(described: Json) -> Json:

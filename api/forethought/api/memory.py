@@ -1,10 +1,21 @@
-"""What starting up leaves behind, given back before the first request."""
+"""What starting up does with memory: nothing is collected while it lasts, and its waste is freed
+before the first request.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import sys
+
+
+def start() -> None:
+    """Collect nothing until ``settle``.
+
+    Nearly all that is loaded stays, so that there is little to find; looking through it again and
+    again took 5 to 10% of the start.
+    """
+    gc.disable()
 
 
 def settle() -> None:
@@ -16,6 +27,7 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other libraries have none
         if trim is not None:

@@ -13,8 +13,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from forethought.api.memory import settle
 from forethought.api.metrics import Metrics
 from forethought.api.policy import PolicyWatcher
 from forethought.api.schedule import Scheduler
@@ -43,11 +44,14 @@ from forethought.router.serving import Serving
 from forethought.router.shadow import Shadow
 from forethought.router.sleep.background import BackgroundSleep
 from forethought.router.sleep.planner import SleepPlanner
-from forethought.router.sleep.workflow import Sleeper, SleepSettings
+from forethought.router.sleep.starting import StartingSleeper
 from forethought.router.surprisal import Surprisals
 from forethought.router.turns import Turns
 from forethought.router.upstream import Upstream, UpstreamReply
 from forethought.router.upstream.scoring import scorer_of
+
+if TYPE_CHECKING:
+    from forethought.router.sleep.workflow import Sleeper
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +80,7 @@ class Services:
     past_policies: PastPolicies
     gateway: Gateway
     planner: SleepPlanner | None
-    sleeper: Sleeper | None
+    sleeper: StartingSleeper | None
     budget: Budget | None = None
 
     async def blocking(self, call: Callable[[], T]) -> T:
@@ -168,8 +172,9 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
         )
         planner = background = None
         if sleeper is not None and serving.model is not None:
-            await asyncio.to_thread(sleeper.start)
             stack.push_async_callback(asyncio.to_thread, sleeper.stop)
+            waking = asyncio.create_task(asyncio.to_thread(_wake, sleeper))
+            stack.push_async_callback(asyncio.wait, [waking])
             planner = SleepPlanner(
                 decider=decider,
                 reader=reader,
@@ -267,13 +272,13 @@ def _sleeper(
     metrics: Metrics,
     contexts: KnownContexts,
     budget: Budget | None,
-) -> Sleeper | None:
+) -> StartingSleeper | None:
     if settings.sleep == "off":
         return None
     if serving.model is None:
         log.warning("sleep is off: start the server with --model to say which model sleeps")
         return None
-    loop = asyncio.get_running_loop()
+    loop, model = asyncio.get_running_loop(), serving.model
 
     def on_learned(learned: LearnedContext) -> None:
         metrics.slept(learned)
@@ -289,21 +294,32 @@ def _sleeper(
         asked = asked_within(budget, upstream, body, prices_at)
         return asyncio.run_coroutine_threadsafe(asked, loop)
 
-    return Sleeper(
-        settings=SleepSettings(
-            model=serving.model,
-            concurrency=settings.sleep_concurrency,
-            provider_url=serving.provider_url,
-            fields={"reasoning_effort": "none"} if anthropic else {},
-            thinking_tokens=least_thinking(serving.model) if anthropic else 0,
-        ),
-        ask=ask,
-        system_database_url=settings.sleep_store_url,
-        reader=reader,
-        writer=writer,
-        prices=prices,
-        on_learned=on_learned,
-    )
+    def made() -> Sleeper:
+        # It brings DBOS, for which no request has to wait.
+        from forethought.router.sleep.workflow import Sleeper, SleepSettings  # noqa: PLC0415
+
+        return Sleeper(
+            settings=SleepSettings(
+                model=model,
+                concurrency=settings.sleep_concurrency,
+                provider_url=serving.provider_url,
+                fields={"reasoning_effort": "none"} if anthropic else {},
+                thinking_tokens=least_thinking(model) if anthropic else 0,
+            ),
+            ask=ask,
+            system_database_url=settings.sleep_store_url,
+            reader=reader,
+            writer=writer,
+            prices=prices,
+            on_learned=on_learned,
+        )
+
+    return StartingSleeper(made)
+
+
+def _wake(sleeper: StartingSleeper) -> None:
+    sleeper.start()
+    settle()
 
 
 async def _whole(upstream: Upstream, body: Mapping[str, Any]) -> UpstreamReply:

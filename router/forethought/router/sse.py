@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
+
+import orjson
 
 from forethought.models.errors import ForethoughtError
 from forethought.router.call_index import CallIndex
@@ -105,10 +107,9 @@ class ChunkReader:
         out = []
         start = 0
         # An end may have begun in the earlier bytes: three bytes back covers CR LF CR.
-        searched = max(0, len(self._buffer) - 3)
-        while end := EVENT_END.search(buffer, max(start, searched)):
-            event = buffer[start : end.end()]
-            start = end.end()
+        for end in _event_ends(buffer, max(0, len(self._buffer) - 3)):
+            event = buffer[start:end]
+            start = end
             passed = self._event(event)
             if self.done:
                 self._held = event + buffer[start:]
@@ -135,23 +136,22 @@ class ChunkReader:
 
     def _event(self, event: bytes) -> bytes:
         """Read one event; return what of it goes to the client."""
-        data = b"\n".join(
-            line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")
-        )
+        data = _data_of(event)
         if not data:
             return event
         if data == _DONE:
             self.done = True
             return event
         try:
-            chunk = json.loads(data)
+            chunk = _parsed(data)
+            exact = json.loads(data) if b'"tool_calls"' in data else None
         except (ValueError, RecursionError):
             return event
         if not isinstance(chunk, dict):
             return event
         self._read(chunk)
-        if b'"tool_calls"' in data and self._calls.complete(chunk):
-            event = _event_of(chunk)
+        if exact is not None and self._calls.complete(exact):
+            event = _event_of(exact)
         if self._hide_usage and "usage" in chunk:
             return _without_usage(event, chunk)
         return event
@@ -160,7 +160,8 @@ class ChunkReader:
         seen = self.seen
         if (usage := usage_of(chunk.get("usage"))) is not None:
             seen.usage = usage
-        seen.service_tier = tier_of(chunk) or seen.service_tier
+        if "service_tier" in chunk:
+            seen.service_tier = tier_of(chunk) or seen.service_tier
         if chunk.get("error"):
             seen.error = error_text(chunk)
         choices = chunk.get("choices")
@@ -179,11 +180,12 @@ class ChunkReader:
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             return
-        if any(value for name, value in delta.items() if name != "role"):
+        content = delta.get("content")
+        if content or any(value for name, value in delta.items() if name != "role"):
             seen.pieces += 1
             seen.first_at = seen.first_at or time.perf_counter()
-        if index == 0 and isinstance(delta.get("content"), str):
-            seen.texts.append(delta["content"])
+        if index == 0 and isinstance(content, str):
+            seen.texts.append(content)
 
 
 def error_event(error: ForethoughtError) -> bytes:
@@ -224,15 +226,50 @@ def _count(value: Any, name: str) -> int:
     return max(0, found) if isinstance(found, int) else 0
 
 
+def _event_ends(buffer: bytes, start: int) -> Iterator[int]:
+    """Where the events of ``buffer`` end, those that end behind ``start``."""
+    if b"\r" in buffer:
+        for found in EVENT_END.finditer(buffer, start):
+            yield found.end()
+        return
+    # All but a few servers end lines by LF alone, which is found ten times as fast.
+    while (end := buffer.find(b"\n\n", start)) >= 0:
+        start = end + 2
+        yield start
+
+
+def _data_of(event: bytes) -> bytes:
+    """What an event's ``data`` lines say, without the spaces around it."""
+    line = event.rstrip()
+    if line.startswith(b"data:") and b"\n" not in line and b"\r" not in line:
+        return line[5:].lstrip()
+    lines = event.splitlines()
+    return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+
+
+def _parsed(data: bytes) -> Any:
+    """What is read of an event; not exact enough to be written again, as long integers are not."""
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        return json.loads(data)  # which takes what is not quite JSON, such as NaN
+
+
 def _without_usage(event: bytes, chunk: dict[str, Any]) -> bytes:
-    usage = chunk.pop("usage")
-    if usage is not None and chunk.get("choices") == []:
+    if chunk["usage"] is not None and chunk.get("choices") == []:
         return b""  # the chunk that only carries the usage we asked for
     # Found once, it is the chunk's own, as inside of a string its quotes would be escaped: the
     # rest stays the upstream's to the byte.
-    if usage is None and len(_NULL_USAGE.findall(event)) == 1:
-        return _NULL_USAGE.sub(b"", event)
-    return _event_of(chunk)
+    if chunk["usage"] is None:
+        without, found = _NULL_USAGE.subn(b"", event)
+        if found == 1:
+            return without
+    try:
+        exact = json.loads(_data_of(event))
+    except RecursionError:
+        return event  # nested too deep to be written anew
+    del exact["usage"]
+    return _event_of(exact)
 
 
 def _event_of(chunk: dict[str, Any]) -> bytes:

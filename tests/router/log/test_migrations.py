@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -9,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import CheckConstraint, Connection, Engine, create_engine, inspect
 
 from forethought.router.explanation import explain
 from forethought.router.log import LogReader, Store
@@ -19,11 +21,52 @@ from forethought.router.past_policies import FoundPolicy
 from forethought.router.records import Usage
 
 
-def test_the_tables_are_what_the_migrations_make(store: Store) -> None:
+@contextmanager
+def migrated(path: Path) -> Iterator[Connection]:
+    """A database that the migrations have made."""
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        yield connection
+    engine.dispose()
+
+
+def test_the_tables_are_what_the_migrations_make(path: Path) -> None:
     options = {"version_table": VERSION_TABLE, "compare_type": True}
-    with store.engine.connect() as connection:
+    with migrated(path) as connection:
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+
+
+def test_a_new_database_is_what_the_migrations_make(store: Store, tmp_path: Path) -> None:
+    with store.reading() as new, migrated(tmp_path / "old.sqlite") as old:
+        assert schema(new) == schema(old)
+        version = f"SELECT version_num FROM {VERSION_TABLE}"
+        assert new.exec_driver_sql(version).all() == old.exec_driver_sql(version).all()
+
+
+def schema(connection: Connection) -> dict[str, list[str]]:
+    """What describes each table, in any order: those that were added to stand last in theirs."""
+    found = inspect(connection)
+    aspects = (
+        found.get_columns,
+        found.get_check_constraints,
+        found.get_foreign_keys,
+        found.get_indexes,
+        found.get_unique_constraints,
+    )
+    return {
+        table: sorted(
+            [
+                *(str(one) for of in aspects for one in of(table)),
+                str(found.get_pk_constraint(table)),
+            ]
+        )
+        for table in found.get_table_names()
+    }
 
 
 def write_by_the_first_schema(engine: Engine) -> None:
@@ -71,14 +114,13 @@ def test_the_revision_checked_at_start_is_the_last_migration() -> None:
     assert ScriptDirectory(str(_MIGRATIONS)).get_current_head() == SCHEMA_REVISION
 
 
-def test_checks_and_names_of_constraints_are_the_tables(store: Store) -> None:
-    from sqlalchemy import CheckConstraint, inspect
-
-    found = {
-        (table, check["name"], check["sqltext"])
-        for table in metadata.tables
-        for check in inspect(store.engine).get_check_constraints(table)
-    }
+def test_checks_and_names_of_constraints_are_the_tables(path: Path) -> None:
+    with migrated(path) as connection:
+        found = {
+            (table, check["name"], check["sqltext"])
+            for table in metadata.tables
+            for check in inspect(connection).get_check_constraints(table)
+        }
     assert found == {
         (table.name, constraint.name, str(constraint.sqltext))
         for table in metadata.tables.values()

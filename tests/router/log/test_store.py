@@ -150,17 +150,18 @@ def test_an_unreachable_server_is_named_without_its_password(tmp_path: Path) -> 
     assert "hunter2" not in str(caught.value) + repr(caught.value.param)
 
 
-def test_a_failing_migration_leaves_nothing_half_written(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["_create", "_upgrade"])
+def test_what_fails_in_the_making_leaves_nothing_half_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def fail(connection: object) -> None:
-        upgrade(connection)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        make(connection)
         raise StoreError("power cut")
 
     from forethought.router.log import store as module
 
-    upgrade = module._upgrade
-    monkeypatch.setattr(module, "_upgrade", fail)
+    make = getattr(module, step)
+    monkeypatch.setattr(module, "_create", fail)
     with pytest.raises(StoreError, match="power cut"):
         Store.open(str(path))
     with sqlite3.connect(path) as connection:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from forethought.api.commands.models import fetch_with_progress
+from forethought.api import memory
 from forethought.router import catalogue
 
 
@@ -71,6 +71,7 @@ def serve(
 
     Every setting can also be given as FORETHOUGHT_NAME in the environment or in --config.
     """
+    memory.start()
     # The server's libraries take seconds to load; listing the commands does not need them.
     from forethought.api.server import run  # noqa: PLC0415
     from forethought.api.settings import DEFAULT_MODEL, load_settings  # noqa: PLC0415
@@ -90,5 +91,7 @@ def serve(
     if settings.embedded:
         name = settings.model or DEFAULT_MODEL
         if name in catalogue.MODELS and not catalogue.is_cached(name):
+            from forethought.api.commands.models import fetch_with_progress  # noqa: PLC0415
+
             fetch_with_progress(name)
     run(settings, log_level=log_level.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from forethought.router.errors import InvalidRequest, NotFound
 from forethought.router.known import Known
 from forethought.router.records import Context, SleepLevel
 from forethought.router.sleep.plan_explanation import explain_plan
+from forethought.router.sleep.starting import StartingSleeper
 
 router = APIRouter(prefix="/v1/contexts", tags=["contexts"])
 
@@ -120,6 +122,7 @@ async def list_(
         found = services.reader.contexts(tenant, limit + 1, after)
         return [_stored_json(services, context) for context in found]
 
+    await _sleep_started(services)
     data = await services.blocking(read)
     return {
         "object": "list",
@@ -139,6 +142,8 @@ async def retrieve(context_id: str, services: WithServices, tenant: WithTenant) 
 @router.delete("/{context_id}")
 async def delete(context_id: str, services: WithServices, tenant: WithTenant) -> dict[str, Any]:
     """Delete a context, what was learned about it, and the text of its decisions."""
+    if services.sleeper is not None:
+        await services.sleeper.started()  # or nothing is deleted: its jobs hold the text too
     await services.writer.write()  # what is queued for it must not come back
     gone = await services.blocking(partial(services.reader.delete_context, context_id, tenant))
     if not gone:
@@ -215,6 +220,7 @@ async def _found(services: Services, tenant: str, context_id: str) -> Known:
 
 
 async def _shown(services: Services, known: Known) -> dict[str, Any]:
+    await _sleep_started(services)
     status = await services.blocking(_status(services, known.context.id))
     if status == "done" and known.learned is None:
         # Sleep ended just now, and its news is still on its way to this loop.
@@ -231,16 +237,26 @@ def _stored_json(services: Services, context: Context) -> dict[str, Any]:
 
 def _status(services: Services, context_id: str) -> Callable[[], str]:
     sleeper = services.sleeper
-    return (lambda: "none") if sleeper is None else partial(sleeper.status, context_id)
+    if sleeper is None or sleeper.failed:
+        return lambda: "none"
+    return partial(sleeper.status, context_id)
 
 
 async def _queue(services: Services, context: Context, level: Level) -> None:
     sleeper = _require_sleep(services)
+    await sleeper.started()
     wanted = level.merged(services.settings.sleep_level)
     await services.blocking(partial(sleeper.enqueue, context, wanted))
 
 
-def _require_sleep(services: Services) -> Any:
+async def _sleep_started(services: Services) -> None:
+    """Wait for the end of its start here: requests need the threads that would wait for it."""
+    if services.sleeper is not None:
+        with contextlib.suppress(Exception):  # it was logged when it happened
+            await services.sleeper.started()
+
+
+def _require_sleep(services: Services) -> StartingSleeper:
     if services.sleeper is None:
         raise InvalidRequest(
             "Sleep is off on this server.",

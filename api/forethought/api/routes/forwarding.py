@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Final
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from starlette.requests import Request
+from starlette.responses import Response
 
+from forethought.api.direct import DirectRoute
 from forethought.api.forwarding import Forwarded
-from forethought.api.requests import WithServices, WithTenant
+from forethought.api.services import Services
 from forethought.router.errors import NotFound
 from forethought.router.upstream import Forwards
 from forethought.router.upstream.several import no_endpoint, upstream_for
@@ -21,19 +22,18 @@ STATEFUL: Final = frozenset(
 )
 """Where OpenAI keeps what clients of a key have stored, for all others of that key to see."""
 
-_METHODS: Final = ["GET", "POST", "DELETE"]
+_METHODS: Final = ("GET", "POST", "DELETE")
 # Nothing that a server could take for another path or another host.
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~:-]*")
 
 
-def forwarding(heads: Collection[str]) -> APIRouter:
+def forwarding(heads: Collection[str]) -> Iterator[DirectRoute]:
     """Routes for the paths below ``/v1`` that begin with one of ``heads``.
 
     Those that are known and not among them say which setting would pass them on.
     """
-    router = APIRouter(prefix="/v1", include_in_schema=False)
 
-    async def forward(request: Request, services: WithServices, tenant: WithTenant) -> Response:
+    async def forward(request: Request, services: Services, tenant: str) -> Response:
         """Pass a request on."""
         del tenant  # only its right to ask
         path = request.url.path.removeprefix("/v1")
@@ -53,6 +53,5 @@ def forwarding(heads: Collection[str]) -> APIRouter:
         return Forwarded(upstream, request, "/".join(["", head, *rest]))
 
     for head in sorted({*heads, *STATEFUL}):
-        for path in (f"/{head}", f"/{head}/{{path:path}}"):
-            router.add_api_route(path, forward, methods=_METHODS, response_class=Response)
-    return router
+        for path in (f"/v1/{head}", f"/v1/{head}/{{path:path}}"):
+            yield DirectRoute(path, forward, methods=_METHODS)

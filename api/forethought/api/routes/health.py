@@ -42,10 +42,16 @@ async def readyz(request: Request) -> JSONResponse:
             "source": policy.source,
             "problem": policy.problem,
         },
-        "sleep": "off" if services.sleeper is None else services.settings.sleep,
+        "sleep": _sleep(services),
         "model": services.serving.model,
     }
     return JSONResponse(shown, 200 if ready else 503)
+
+
+def _sleep(services: Services) -> str:
+    if services.sleeper is None:
+        return "off"
+    return "failed" if services.sleeper.failed else services.settings.sleep
 
 
 async def _readiness(upstream: Upstream) -> dict[str, bool]:

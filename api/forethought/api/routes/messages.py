@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from forethought.api.answers import Answer
 from forethought.api.bodies import read_json
-from forethought.api.requests import WithServices, WithTenant, headers_of
+from forethought.api.direct import DirectRoute
+from forethought.api.requests import headers_of
 from forethought.api.services import Services
 from forethought.router.context import text_of
 from forethought.router.dialects.base import Json, Translated, warning_header
@@ -37,14 +38,11 @@ from forethought.router.turns import Turn
 from forethought.router.upstream import SpeaksMessages
 from forethought.router.upstream.several import upstream_for
 
-router = APIRouter(prefix="/v1", tags=["messages"])
-
 PING_EVERY_S: Final = 10.0
 """A silent upstream thinks; proxies on the way to the client close what is silent for a minute."""
 
 
-@router.post("/messages", response_class=Response)
-async def create_message(request: Request, services: WithServices, tenant: WithTenant) -> Response:
+async def create_message(request: Request, services: Services, tenant: str) -> Response:
     """Answer as Anthropic's endpoint does."""
     began = time.perf_counter()
     body = await read_json(request)
@@ -64,8 +62,7 @@ async def create_message(request: Request, services: WithServices, tenant: WithT
     )
 
 
-@router.post("/messages/count_tokens")
-async def count_tokens(request: Request, services: WithServices, tenant: WithTenant) -> Response:
+async def count_tokens(request: Request, services: Services, tenant: str) -> Response:
     """Anthropic's own count where it is the upstream; else an estimate that says to be one."""
     del tenant  # only its right to ask
     body = await read_json(request)
@@ -184,3 +181,9 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
 
 def _bytes(content: Json) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode(errors="replace")
+
+
+ROUTES = (
+    DirectRoute("/v1/messages", create_message, tag="messages"),
+    DirectRoute("/v1/messages/count_tokens", count_tokens, tag="messages"),
+)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from forethought.api.bodies import read_json
+from forethought.api.direct import DirectRoute
 from forethought.api.passing import PassedOn, passes_on
-from forethought.api.requests import WithServices, WithTenant, headers_of
+from forethought.api.requests import headers_of
 from forethought.api.services import Services
 from forethought.router.errors import InvalidRequest
 from forethought.router.fallbacks import following
@@ -18,13 +19,8 @@ from forethought.router.serving import served_model
 from forethought.router.upstream import PassesOn
 from forethought.router.upstream.several import upstream_for
 
-router = APIRouter(prefix="/v1")
 
-
-@router.post("/completions", response_class=Response, tags=["completions"])
-async def create_completion(
-    request: Request, services: WithServices, tenant: WithTenant
-) -> Response:
+async def create_completion(request: Request, services: Services, tenant: str) -> Response:
     """Complete a text, plain or streamed."""
     del tenant  # only its right to ask
     others = [
@@ -35,10 +31,7 @@ async def create_completion(
     return await _passed(request, services, "/completions", tuple(others))
 
 
-@router.post("/embeddings", response_class=Response, tags=["embeddings"])
-async def create_embeddings(
-    request: Request, services: WithServices, tenant: WithTenant
-) -> Response:
+async def create_embeddings(request: Request, services: Services, tenant: str) -> Response:
     """Embed texts. No other model stands in: its vectors could not be compared."""
     del tenant
     return await _passed(request, services, "/embeddings")
@@ -71,3 +64,9 @@ def with_model(body: dict[str, Any], services: Services) -> dict[str, Any]:
             remedy=f"GET /v1/models lists them; {AUTO!r} takes the server's own.",
         )
     return {**body, "model": served_model(name, services.serving)}
+
+
+ROUTES = (
+    DirectRoute("/v1/completions", create_completion, tag="completions"),
+    DirectRoute("/v1/embeddings", create_embeddings, tag="embeddings"),
+)

@@ -13,14 +13,16 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from forethought.api.answers import Answer
 from forethought.api.bodies import read_json
+from forethought.api.direct import DirectRoute
 from forethought.api.passing import PassedOn, passes_on
-from forethought.api.requests import WithServices, WithTenant, headers_of
+from forethought.api.requests import headers_of
 from forethought.api.routes.passing import with_model
+from forethought.api.services import Services
 from forethought.router.dialects.base import WARNING_HEADER, warning_header
 from forethought.router.dialects.chat_to_response import response
 from forethought.router.dialects.chunks_to_response import ChunksToResponse
@@ -34,11 +36,8 @@ from forethought.router.replies import Reply, StreamedReply, error_body
 from forethought.router.serving import asked_model
 from forethought.router.turns import Turn
 
-router = APIRouter(prefix="/v1", tags=["responses"])
 
-
-@router.post("/responses", response_class=Response)
-async def create_response(request: Request, services: WithServices, tenant: WithTenant) -> Response:
+async def create_response(request: Request, services: Services, tenant: str) -> Response:
     """Answer as OpenAI's endpoint does."""
     began = time.perf_counter()
     body = await read_json(request)
@@ -59,14 +58,10 @@ async def create_response(request: Request, services: WithServices, tenant: With
     return _Response(services.gateway, turn, asked=body, warnings=done.warnings)
 
 
-@router.get("/responses/{path:path}", response_class=Response)
-@router.post("/responses/{path:path}", response_class=Response)
-@router.delete("/responses/{path:path}", response_class=Response)
-async def stored_response(
-    path: str, request: Request, services: WithServices, tenant: WithTenant
-) -> Response:
+async def stored_response(request: Request, services: Services, tenant: str) -> Response:
     """What only an upstream that keeps responses can say: pass it on."""
     del tenant  # only its right to ask
+    path: str = request.path_params["path"]
     if not services.serving.upstream_of("").native_responses or ".." in path:
         raise NotFound(
             "Responses are not kept here.",
@@ -122,3 +117,14 @@ class _Response(Answer):
         earlier = reply.headers.get(WARNING_HEADER)
         warnings = [*self._warnings, *([earlier] if earlier else [])]
         return {**reply.headers, **warning_header(warnings)}
+
+
+ROUTES = (
+    DirectRoute("/v1/responses", create_response, tag="responses"),
+    DirectRoute(
+        "/v1/responses/{path:path}",
+        stored_response,
+        methods=("GET", "POST", "DELETE"),
+        tag="responses",
+    ),
+)

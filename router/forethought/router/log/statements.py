@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BindParameter,
@@ -16,10 +16,13 @@ from sqlalchemy import (
     case,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from forethought.router.log import tables
 from forethought.router.log.rows import Row
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 TOUCH = "touch"
 """The kind of row that counts queries on a context: its id, how many, and the latest's time."""
@@ -85,8 +88,7 @@ def _merged(touches: Iterable[Row]) -> list[Row]:
 
 
 def _insert(table: Table, dialect: Dialect) -> Insert:
-    insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table)
+    statement = _insert_into(table, dialect)
     if table is not tables.contexts:
         return statement
     # The same context may be found twice; what was registered stays so, and the counts
@@ -95,6 +97,15 @@ def _insert(table: Table, dialect: Dialect) -> Insert:
     return statement.on_conflict_do_update(
         index_elements=["tenant", "hash"], set_={"registered": registered}
     )
+
+
+def _insert_into(table: Table, dialect: Dialect) -> sqlite.Insert | postgresql.Insert:
+    if dialect.name != "postgresql":
+        return sqlite.insert(table)
+    # It brings all of Postgres' drivers, of which SQLite needs none.
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415
+
+    return postgresql.insert(table)
 
 
 def _touch() -> Update:

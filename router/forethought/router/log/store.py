@@ -14,7 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    text,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
@@ -180,10 +192,13 @@ class Store:
         if inspect(connection).has_table(VERSION_TABLE):
             versions = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 a constant
             revision = versions.scalar()
+        if revision is None:
+            _create(connection)
+            return
         if revision == SCHEMA_REVISION:
             self._check_tables(connection)
             return
-        if revision is not None and revision > SCHEMA_REVISION:
+        if revision > SCHEMA_REVISION:
             raise StoreError(
                 f"The database {self.name} was written by a newer Forethought"
                 f" (schema {revision}, this one knows {SCHEMA_REVISION}).",
@@ -301,8 +316,19 @@ def _postgres_engine(url: URL) -> Engine:
         ) from error
 
 
+def _create(connection: Connection) -> None:
+    """Make the tables as they are now, and say so to later migrations."""
+    metadata.create_all(connection, checkfirst=False)
+    # As Alembic would make it.
+    number = Column("version_num", String(32), nullable=False)
+    key = PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc")
+    versions = Table(VERSION_TABLE, MetaData(), number, key)
+    versions.create(connection)
+    connection.execute(versions.insert().values(version_num=SCHEMA_REVISION))
+
+
 def _upgrade(connection: Connection) -> None:
-    # Imported here: a database that is up to date, the usual case, needs no Alembic.
+    # Imported here: a database that is new or up to date, the usual case, needs no Alembic.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 

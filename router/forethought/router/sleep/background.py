@@ -13,7 +13,7 @@ from forethought.router.decision import Decider
 from forethought.router.known import Known
 from forethought.router.records import Context, SleepLevel
 from forethought.router.sleep.planner import SleepPlanner
-from forethought.router.sleep.workflow import Sleeper
+from forethought.router.sleep.starting import StartingSleeper
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class BackgroundSleep:
         *,
         mode: SleepMode,
         planner: SleepPlanner,
-        sleeper: Sleeper,
+        sleeper: StartingSleeper,
         decider: Decider,
         level: SleepLevel,
         executor: Executor,
@@ -64,11 +64,17 @@ class BackgroundSleep:
         if self._mode == "auto" and (self._decider.bundle is None or known.features is None):
             return
         known.planned_by, known.plan_at = policy, max(n + 1, int(n * GROWTH))
-        plan = asyncio.get_running_loop().run_in_executor(
-            self._executor, self._plan, known.context, known.features or {}
-        )
+        plan = asyncio.ensure_future(self._in_thread(known.context, known.features or {}))
         self._planning.add(plan)
         plan.add_done_callback(lambda done: self._planned(known, done))
+
+    async def _in_thread(self, context: Context, features: Mapping[str, float]) -> SleepPlan | None:
+        try:
+            await self._sleeper.started()  # here: requests need the executor's threads
+        except Exception:  # noqa: BLE001 - it was logged when it happened
+            return None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._plan, context, features)
 
     def _plan(self, context: Context, features: Mapping[str, float]) -> SleepPlan | None:
         if self._mode == "auto":

@@ -22,8 +22,8 @@ from forethought.router.log import LogReader
 from forethought.router.pricing import STANDARD_TIERS, Prices, PriceTable, cost
 from forethought.router.records import Candidate, Context, LearnedContext, SleepLevel, Usage
 from forethought.router.sleep.plan_explanation import Planning
+from forethought.router.sleep.starting import Sleeps
 from forethought.router.sleep.typical import Typical, road_of, typical_of, usage_of
-from forethought.router.sleep.workflow import Sleeper
 from forethought.router.sleep.writer import estimated_tokens
 from forethought.router.strategies import STRATEGIES
 from forethought.router.tiers import LEVELS, STANDARD, Offer, Tier, TieredPlan
@@ -59,7 +59,7 @@ class SleepPlanner:
         *,
         decider: Decider,
         reader: LogReader,
-        sleeper: Sleeper | None,
+        sleeper: Sleeps | None,
         prices: PriceTable,
         model: str,
         levels: Sequence[SleepLevel] = LEVELS,
