@@ -183,7 +183,7 @@ async def test_a_compressed_reply_is_decompressed(*, stream: bool) -> None:
 async def test_what_is_not_compressed_as_it_says_is_an_error() -> None:
     async with raw_server([reply(b"plain", "content-encoding: gzip")]) as server:
         upstream = OpenAIUpstream(server.address, max_retries=0)
-        with pytest.raises(UpstreamError, match="Can not decode content-encoding"):
+        with pytest.raises(UpstreamError, match="DecodingError"):
             await upstream.complete(BODY, {})
         await upstream.aclose()
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import aiohttp
 import httpx2
+from aiohttp.http_exceptions import ContentEncodingError
 
 from forethought.router.errors import UpstreamError, UpstreamTimeout
 from forethought.router.upstream.patience import Timeouts, timed_out
@@ -65,12 +66,22 @@ def _failed(
 
 
 def _said(error: Exception) -> str:
-    """An error in a few words."""
+    """An error in a few words, by the names of the SDKs' client whoever carried the call.
+
+    aiohttp's own texts have whole addresses and replies in them.
+    """
     match error:
+        case aiohttp.ClientConnectorError():
+            return f"ConnectError: {error.os_error}"
         case aiohttp.ClientHttpProxyError():
-            said = f"{error.status} {error.message}"
-        case aiohttp.ClientResponseError():  # its text has the whole address
-            said = error.message
+            return f"ProxyError: {error.status} {error.message}"
+        case aiohttp.ServerDisconnectedError():
+            return "RemoteProtocolError: the server closed the connection without a reply"
+        case aiohttp.ClientResponseError():  # what follows the colon is what came
+            return f"RemoteProtocolError: {error.message.partition(':')[0]}"
+        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
+            return f"DecodingError: {error.__cause__.message}"
+        case aiohttp.ClientPayloadError() | aiohttp.ClientOSError():
+            return "ReadError"
         case _:
-            said = str(error)
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+            return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
