@@ -31,6 +31,8 @@ def test_a_context_that_one_server_learned_the_other_answers_with_and_sleep_is_p
             serving(folders[1], upstream.base_url) as (_, two),
             ThreadPoolExecutor() as threads,
         ):
+            for client in (one, two):
+                client.contexts.list()  # waits for sleep's start, so that both are asked at once
             asked = [
                 threads.submit(client.contexts.create, text=TEXT, sleep=True)
                 for client in (one, two)
