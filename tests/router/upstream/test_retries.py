@@ -67,11 +67,12 @@ async def ask(address: str, max_retries: int = 2) -> tuple[int, bytes]:
 
 
 async def test_a_server_that_asks_for_a_pause_gets_it() -> None:
-    for header, least_s in (("retry-after-ms: 300", 0.3), ("retry-after: 0.2", 0.2)):
+    # Longer than the pause that nobody asks for, half a second at most.
+    for header, least_s in (("retry-after-ms: 600", 0.6), ("retry-after: 0.7", 0.7)):
         async with raw_server([reply(b"no", header, status=BUSY)], [reply(b"{}")]) as server:
             began = time.monotonic()
             assert await ask(server.address) == (200, b"{}")
-            assert least_s <= time.monotonic() - began < least_s + 0.25
+            assert time.monotonic() - began >= least_s
             assert len(server.requests) == 2
             assert server.requests[0] == server.requests[1]
 
