@@ -149,7 +149,7 @@ class AnthropicUpstream:
 
     async def ready(self) -> bool:
         """Whether the upstream answers now, whatever it says short of a server error."""
-        return await self._sdk.answers(_MODELS)
+        return await self._client.ready(_MODELS)
 
     def _translated(self, body: Mapping[str, Any]) -> Translated:
         done = to_anthropic(body)

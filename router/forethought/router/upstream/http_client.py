@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -30,6 +31,9 @@ from forethought.router.upstream.retries import is_worth_another_try, pause_s
 from forethought.router.upstream.session import open_session
 
 _PLAIN_PATH: Final = re.compile(r"[/A-Za-z0-9_-]*")
+
+_READY: Final = Timeouts(connect_s=2.0, first_token_s=2.0, total_s=2.0)
+"""A health probe must not hang on a slow upstream."""
 
 _MAX_REDIRECTS: Final = 20
 """As in the SDKs' client."""
@@ -115,6 +119,16 @@ class HttpClient:
         response = await patience.whole(self._reached(call))
         return UpstreamReply(response.status, _reply_headers(response), await response.read())
 
+    async def ready(self, path: str) -> bool:
+        """Whether the server answers a GET now, whatever it says short of a server error."""
+        sent = {"accept-encoding": "gzip, deflate"}
+        call = self._answered("GET", path, None, sent, whole=True, max_retries=0)
+        try:
+            response = await Patience(_READY, self._name).whole(self._reached(call))
+        except UpstreamError:
+            return False
+        return response.status < HTTPStatus.INTERNAL_SERVER_ERROR
+
     @asynccontextmanager
     async def stream(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
@@ -194,8 +208,10 @@ class HttpClient:
         headers: Mapping[str, str],
         *,
         whole: bool,
+        max_retries: int | None = None,
     ) -> aiohttp.ClientResponse:
         """The first reply that is no passing failure, or the last one, read where ``whole``."""
+        tries = 1 + (self._max_retries if max_retries is None else max_retries)
         session = self.start()
         url = self._url(path)
         content = None if body is None else encoded(body)
@@ -203,7 +219,7 @@ class HttpClient:
         if content is not None:
             sent["content-type"] = "application/json"
         for n_before in itertools.count():
-            is_last = n_before >= self._max_retries
+            is_last = n_before + 1 >= tries
             failed: Mapping[str, str] = {}
             try:
                 response = await self._sent(session, method, url, sent, content)

@@ -132,7 +132,7 @@ class OpenAIUpstream:
 
     async def ready(self) -> bool:
         """Whether the upstream answers now, whatever it says short of a server error."""
-        return await self._sdk.answers(_MODELS)
+        return await self._client.ready(_MODELS)
 
 
 def _account_headers(host: str, api_key: str | None) -> dict[str, str]:

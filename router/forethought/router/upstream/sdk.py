@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 
-from forethought.router.errors import UpstreamError
 from forethought.router.upstream.base import UpstreamReply
 from forethought.router.upstream.failures import UNREACHED, failure
 from forethought.router.upstream.headers import joined, reply_headers, sent_headers
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     import openai
 
 OPENAI_HOST: Final = "api.openai.com"
-
-_READY_TIMEOUT_S: Final = 2.0
-"""A health probe must not hang on a slow upstream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +116,7 @@ class Sdk:
         Raises:
             UpstreamError, UpstreamTimeout: There is no reply, or not in time.
         """
-        return await self._patience().whole(self._got(path, {}))
+        return await self._patience().whole(self._got(path))
 
     async def post(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
@@ -137,18 +133,9 @@ class Sdk:
 
         return await self._patience().whole(call())
 
-    async def answers(self, path: str) -> bool:
-        """Whether the server answers a GET now, whatever it says short of a server error."""
-        limits = {"timeout": httpx2.Timeout(_READY_TIMEOUT_S), "max_retries": 0}
-        try:
-            reply = await self._got(path, limits)
-        except UpstreamError:
-            return False
-        return reply.status < httpx2.codes.INTERNAL_SERVER_ERROR
-
-    async def _got(self, path: str, limits: Mapping[str, Any]) -> UpstreamReply:
+    async def _got(self, path: str) -> UpstreamReply:
         loaded = await self._connected()
-        options: Any = {"headers": self._headers(loaded, {}), **limits}
+        options: Any = {"headers": self._headers(loaded, {})}
         call = loaded.client.get(path, cast_to=httpx2.Response, options=options)
         return await self._reply(loaded, call)
 
