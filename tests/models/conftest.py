@@ -11,7 +11,7 @@ from tests.models.synthetic import Decisions, fit_outcome, make_decisions
 
 @pytest.fixture(scope="session")
 def decisions() -> Decisions:
-    return make_decisions(100, seed=1)
+    return make_decisions(200, seed=1)
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,8 @@ def test_answers_stay_below_the_quantile_as_often_as_it_says(
         assert below.mean() == pytest.approx(0.9, abs=0.03)
         for name in KNOWN_STRATEGIES:
             own = np.array([strategy == name for strategy in fresh.strategies])
-            assert below[own].mean() == pytest.approx(0.9, abs=0.06)
+            # Of 200 contexts: the coverage itself varies by 0.02 from fit to fit.
+            assert below[own].mean() == pytest.approx(0.9, abs=0.075)
 
 
 def test_no_answer_is_expected_above_its_limit(

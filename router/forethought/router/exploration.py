@@ -38,6 +38,7 @@ _LEAST_SD: Final = 1e-4
 """Of log-odds: two posteriors that are points, and meet, still share evenly."""
 
 _EDGE: Final = 1e-9
+_LIMIT: Final = 1e-15
 
 
 def softmax(utilities: Sequence[float], temperature_usd: float) -> list[float]:
@@ -83,10 +84,11 @@ def probability_best(
     sd = np.maximum(np.array(log_odds_sds), _LEAST_SD)[:, None]
     inside = np.clip(q, _EDGE, 1.0 - _EDGE)
     centre = np.log(inside / (1.0 - inside))
-    nodes = u + value_usd * (1.0 / (1.0 + np.exp(-(centre + sd * _NODES))) - q)
+    nodes = u + value_usd * (1.0 / (1.0 + np.exp(-(centre + sd * _NODES))) - inside)
     # Below the least that one of them surely has, none is the best.
     points = np.unique(nodes[nodes >= nodes[:, 0].max()])
-    reached = np.clip(q + (points - u) / value_usd, _EDGE, 1.0 - _EDGE)
+    # Not at _EDGE: a posterior may lie there, and has two sides.
+    reached = np.clip(inside + (points - u) / value_usd, _LIMIT, 1.0 - _LIMIT)
     z = (np.log(reached / (1.0 - reached)) - centre) / sd
     below = _normal_cdf(z)
     others = below.prod(axis=0) / below
