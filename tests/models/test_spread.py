@@ -70,7 +70,8 @@ def test_answers_stay_below_the_quantile_as_often_as_it_says(
     pairs = [(found.tokens_p90, fresh.tokens), (found.latency_ms_p90, fresh.latency_ms)]
     for bound, actual in pairs:
         below = actual <= bound
-        assert below.mean() == pytest.approx(0.9, abs=0.03)
+        # The residuals are of fits to four folds in five: those of the whole are a little smaller.
+        assert below.mean() == pytest.approx(0.9, abs=0.04)
         for name in KNOWN_STRATEGIES:
             own = np.array([strategy == name for strategy in fresh.strategies])
             # Of 200 contexts: the coverage itself varies by 0.02 from fit to fit.
