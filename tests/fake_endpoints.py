@@ -38,7 +38,7 @@ def _embeddings(body: Body) -> Body:
 
 
 def _completion(body: Body) -> Body | list[bytes]:
-    if body.get("echo"):
+    if body.get("echo") and body.get("logprobs"):  # the SDK's own tests ask for none, and no null
         return _echo(body)
     text = f"after {body['prompt']}"
     base = {"id": "cmpl-fake", "object": "text_completion", "created": 1, "model": body["model"],
