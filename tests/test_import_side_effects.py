@@ -43,7 +43,7 @@ _SERVE = """
 import asyncio, json, sys
 import forethought.api.cli, forethought.api.commands.serve
 from forethought.api.server import create_app, lifespan
-from forethought.api.settings import load_settings
+from forethought.api.settings_sources import load_settings
 
 upstream = {"upstream_base_url": "http://127.0.0.1:1/v1", "model": "m"}
 app = create_app(load_settings(data_dir=sys.argv[1], sleep="off", **upstream))

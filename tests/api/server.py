@@ -16,7 +16,7 @@ from openai import OpenAI
 from forethought.api.app import create_app
 from forethought.api.server import listen
 from forethought.api.services import Services
-from forethought.api.settings import load_settings
+from forethought.api.settings_sources import load_settings
 from forethought.client import Forethought
 from forethought.router.records import LoggedDecision
 

@@ -12,7 +12,7 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
-from forethought.api.settings import load_settings
+from forethought.api.settings_sources import load_settings
 from tests.api.server import KEY, ApiServer
 from tests.fake_anthropic import RESET, FakeAnthropic, block, ended, event, message, started, text
 

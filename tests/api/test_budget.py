@@ -10,7 +10,7 @@ from openai import OpenAI, RateLimitError
 
 from forethought.api.metrics import Metrics
 from forethought.api.services import opened
-from forethought.api.settings import load_settings
+from forethought.api.settings_sources import load_settings
 from forethought.models.bundle import PolicyBundle
 from forethought.router.allocation import Preferences
 from forethought.router.errors import ConfigError

@@ -15,7 +15,7 @@ from rich.console import Console
 from forethought.api.commands.why import print_decision
 from forethought.api.metrics import Metrics
 from forethought.api.services import opened
-from forethought.api.settings import load_settings
+from forethought.api.settings_sources import load_settings
 from forethought.router.errors import ConfigError
 from forethought.router.records import Decision, Outcome
 from tests.api.conftest import Serve

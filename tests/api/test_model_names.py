@@ -11,7 +11,7 @@ import pytest
 from anthropic import Anthropic
 
 from forethought.api.serving import serving_of
-from forethought.api.settings import load_settings
+from forethought.api.settings_sources import load_settings
 from forethought.router.errors import ConfigError
 from forethought.router.upstream.openai import OpenAIUpstream
 from tests.api.conftest import Serve

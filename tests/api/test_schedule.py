@@ -12,7 +12,8 @@ import pytest
 
 from forethought.api.metrics import Metrics
 from forethought.api.schedule import Scheduler, jobs_of
-from forethought.api.settings import Settings, load_settings
+from forethought.api.settings import Settings
+from forethought.api.settings_sources import load_settings
 
 
 def _settings(tmp_path: Path, **given: Any) -> Settings:

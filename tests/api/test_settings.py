@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from forethought.api.settings import Settings, load_settings
+from forethought.api.settings import Settings
+from forethought.api.settings_sources import load_settings
 from forethought.router.errors import ConfigError
 from forethought.router.pricing import Prices
 

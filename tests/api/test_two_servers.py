@@ -9,7 +9,7 @@ import pytest
 
 from forethought.api.metrics import Metrics
 from forethought.api.services import opened
-from forethought.api.settings import load_settings
+from forethought.api.settings_sources import load_settings
 from tests.api.test_killed_server import serving, sleep_calls
 from tests.fake_upstream import FakeUpstreamServer
 from tests.postgres import postgres

@@ -11,7 +11,7 @@ from anthropic import Anthropic
 
 from forethought.api.metrics import Metrics
 from forethought.api.services import opened
-from forethought.api.settings import load_settings
+from forethought.api.settings_sources import load_settings
 from forethought.router.errors import ConfigError
 from forethought.router.fallbacks import Fallbacks
 from tests.api.conftest import Serve

@@ -1,16 +1,15 @@
 """The server's settings: command line, environment (``FORETHOUGHT_*``), config file, defaults.
 
-The first that names a setting wins, in this order. The config file is TOML, with the names
-below at its top level. Secrets are never shown.
+The first that names a setting wins, in this order; ``settings_sources`` reads them. The config
+file is TOML, with the names below at its top level. Secrets are never shown.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -20,7 +19,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -30,7 +28,6 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
 )
 
 from forethought.api.upstream_settings import (
@@ -43,7 +40,6 @@ from forethought.api.upstream_settings import (
 )
 from forethought.router.allocation import Preferences
 from forethought.router.budget import RESERVE_TOKENS
-from forethought.router.errors import ConfigError
 from forethought.router.exploration import ExplorationKind
 from forethought.router.incoming import AUTO
 from forethought.router.log.store import database_url
@@ -99,6 +95,8 @@ class Settings(BaseSettings):
         frozen=True,
         protected_namespaces=(),
     )
+    given_by_file: ClassVar[Mapping[str, Any]] = {}
+    """What the config file says; see ``settings_sources``."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8300, ge=0, le=65535)
@@ -274,8 +272,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del settings_cls, dotenv_settings, file_secret_settings
-        return (init_settings, env_settings)
+        del dotenv_settings, file_secret_settings
+        file_settings = InitSettingsSource(settings_cls, init_kwargs=dict(cls.given_by_file))
+        return (init_settings, env_settings, file_settings)
 
     @model_validator(mode="after")
     def _a_default_upstream(self) -> Self:
@@ -410,95 +409,3 @@ def _check_name(name: str) -> None:
     if not name.strip():
         message = "a model's name is empty"
         raise ValueError(message)
-
-
-def load_settings(config: Path | None = None, **given: Any) -> Settings:
-    """Read all sources; ``given`` comes from the command line, None meaning not given.
-
-    Raises:
-        ConfigError: A source cannot be read or a value cannot be used; it names the field.
-    """
-    from_file = {} if config is None else _read_toml(config)
-
-    class _WithFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del dotenv_settings, file_secret_settings
-            file_settings = InitSettingsSource(settings_cls, init_kwargs=from_file)
-            return (init_settings, env_settings, file_settings)
-
-    _WithFile.__name__ = _WithFile.__qualname__ = Settings.__name__
-    try:
-        return _WithFile(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise _invalid(error, config, from_file, given) from error
-    except SettingsError as error:
-        raise ConfigError(
-            f"A setting in the environment cannot be read ({error}).",
-            param="environment",
-            remedy=f"Tables such as {ENV_PREFIX}API_KEYS are given as JSON.",
-        ) from error
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(
-            f"The config file {path} cannot be read ({reason}).",
-            param=str(path),
-            remedy="Check its path and its permissions.",
-        ) from error
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"The config file {path} is not TOML ({error}).", param=str(path)
-        ) from error
-
-
-def _invalid(
-    error: ValidationError,
-    config: Path | None,
-    from_file: Mapping[str, Any],
-    given: Mapping[str, Any],
-) -> ConfigError:
-    first = error.errors(include_input=False, include_url=False)[0]
-    if first["type"] == TWO_MODES:
-        named = str(first.get("ctx", {}).get("given"))
-        return ConfigError(
-            f"The settings {named} exclude each other: one of them configures the policy.",
-            param=named.replace(" and ", ", "),
-            remedy="Keep one of them.",
-        )
-    if first["type"] == NO_DEFAULT:
-        named = str(first.get("ctx", {}).get("given"))
-        return ConfigError(
-            f"Nothing says which of the upstreams {named} takes the models that name none.",
-            param="model",
-            remedy="Let the setting 'model' begin with its name, such as "
-            f"{named.split(', ')[0]}/..., or give upstream_base_url.",
-        )
-    # Below a table of secrets even a key is one.
-    place = first["loc"][:1] if first["loc"][:1] == ("api_keys",) else first["loc"]
-    field = ".".join(map(str, place)) or "settings"
-    top = str(first["loc"][0]) if first["loc"] else ""
-    if given.get(top) is not None:
-        source = f"the option --{top.replace('_', '-')}"
-    elif top in from_file and config is not None:
-        source = f"{config}"
-    else:
-        source = f"the environment ({ENV_PREFIX}{top.upper()})"
-    unknown = first["type"] == "extra_forbidden"
-    what = "is not a setting" if unknown else f"cannot be used: {first['msg']}"
-    return ConfigError(
-        f"The setting '{field}' {what}.", param=field, remedy=f"It was given by {source}."
-    )

@@ -74,7 +74,8 @@ def serve(
     memory.start()
     # The server's libraries take seconds to load; listing the commands does not need them.
     from forethought.api.server import run  # noqa: PLC0415
-    from forethought.api.settings import DEFAULT_MODEL, load_settings  # noqa: PLC0415
+    from forethought.api.settings import DEFAULT_MODEL  # noqa: PLC0415
+    from forethought.api.settings_sources import load_settings  # noqa: PLC0415
 
     settings = load_settings(
         config,
