@@ -10,11 +10,13 @@ import pytest
 from forethought.models.bundle import PolicyBundle
 from forethought.models.demand import DemandModel
 from forethought.models.predictability import PredictabilityModel
+from forethought.router.registry import Registry
 from tests.api.server import ApiServer
 from tests.fake_upstream import FakeUpstreamServer
 from tests.models.synthetic import fit_outcome, make_decisions
 
 Serve = Callable[..., ApiServer]
+Bundles = tuple[PolicyBundle, PolicyBundle]
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +59,7 @@ def serve(fake: FakeUpstreamServer, tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def bundles() -> tuple[PolicyBundle, PolicyBundle]:
+def bundles() -> Bundles:
     """Two policies, fitted on invented decisions."""
     first, second = (make_decisions(40, seed=seed) for seed in (1, 2))
     return (
@@ -74,3 +76,13 @@ def bundles() -> tuple[PolicyBundle, PolicyBundle]:
             demand=DemandModel(),
         ),
     )
+
+
+@pytest.fixture
+def registry(tmp_path: Path, bundles: Bundles) -> Registry:
+    """The data folder of ``serve`` with both policies; the first is the champion."""
+    registry = Registry(tmp_path / "data")
+    for bundle in bundles:
+        registry.save(bundle)
+    registry.promote(bundles[0].version)
+    return registry

@@ -14,7 +14,8 @@ import pytest
 
 from forethought.client import Forethought
 from tests.fake_upstream import FakeUpstreamServer
-from tests.router.sleeping import DRAFT, TEXT, wait_for
+from tests.router.sleeping import DRAFT, TEXT
+from tests.waiting import wait_for
 
 COMMAND = [sys.executable, "-m", "forethought.api.cli", "serve", "--port", "0"]
 

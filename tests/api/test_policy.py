@@ -2,42 +2,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from forethought.models.bundle import PolicyBundle
+from forethought.router import turns
 from forethought.router.past_policies import PastPolicies
 from forethought.router.registry import Registry
-from tests.api.conftest import Serve
+from tests.api.conftest import Bundles, Serve
 from tests.api.server import ApiServer
+from tests.waiting import wait_for
 
-Bundles = tuple[PolicyBundle, PolicyBundle]
 QUESTION: dict[str, Any] = {
     "messages": [
         {"role": "system", "content": "The shop sells 12 eggs for 3 dollars each. " * 8},
         {"role": "user", "content": "How many dollars?"},
     ]
 }
-
-
-@pytest.fixture
-def registry(tmp_path: Path, bundles: Bundles) -> Registry:
-    registry = Registry(tmp_path / "data")
-    for bundle in bundles:
-        registry.save(bundle)
-    registry.promote(bundles[0].version)
-    return registry
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def serving(server: ApiServer) -> dict[str, Any]:
@@ -95,9 +79,14 @@ def test_what_a_decision_names_as_its_change_does_change_it(
         assert again.strategy == strategy
 
 
-def test_a_dry_run_explains_itself_as_the_decision_would(registry: Registry, serve: Serve) -> None:
+def test_a_dry_run_explains_itself_as_the_decision_would(
+    registry: Registry, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = serve(exploration=0.0)
-    server.chat(QUESTION)
+    server.logged(server.chat(QUESTION))
+    at = time.time() + 60  # how long ago the latest query was is a feature
+    clock = SimpleNamespace(time=lambda: at, perf_counter=time.perf_counter)
+    monkeypatch.setattr(turns, "time", clock)
     previewed = server.client.decisions.preview(messages=QUESTION["messages"], model="fake")
     decision = server.chat(QUESTION).headers["x-forethought-decision"]
     served = server.client.decisions.retrieve(decision)

@@ -10,10 +10,9 @@ import pytest
 
 from forethought.router.registry import Registry
 from forethought.router.shadow import read_shadow
-from tests.api.conftest import Serve
-from tests.api.test_policy import QUESTION, Bundles, registry, serving, wait_for
-
-__all__ = ["registry"]  # a fixture
+from tests.api.conftest import Bundles, Serve
+from tests.api.test_policy import QUESTION, serving
+from tests.waiting import wait_for
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from forethought.router.sleep.workflow import Sleeper
 from tests.api.conftest import Serve
-from tests.router.sleeping import wait_for
+from tests.waiting import wait_for
 
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 CHEAP = {"fake": {"input": 0.0001, "output": 0.0001}}

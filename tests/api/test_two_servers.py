@@ -13,7 +13,8 @@ from forethought.api.settings_sources import load_settings
 from tests.api.test_killed_server import serving, sleep_calls
 from tests.fake_upstream import FakeUpstreamServer
 from tests.postgres import postgres
-from tests.router.sleeping import DRAFT, TEXT, wait_for
+from tests.router.sleeping import DRAFT, TEXT
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240)]
 

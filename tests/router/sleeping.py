@@ -20,6 +20,7 @@ from forethought.router.sleep.workflow import Sleeper, SleepSettings
 from forethought.router.upstream import Upstream
 from forethought.router.upstream.openai import OpenAIUpstream
 from tests.router.log.factories import make_context
+from tests.waiting import wait_for
 
 LEVEL = SleepLevel(drafts=3)
 TEXT = "Tom has 3 boxes with 8 pens each. He gives 5 pens away. Pens cost $2 each."
@@ -105,13 +106,6 @@ def asking(upstream: Upstream) -> Iterator[Ask]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
-
-
-def wait_for(happened: Callable[[], bool], *, every_s: float = 0.01, at_most_s: float = 50) -> None:
-    deadline = time.monotonic() + at_most_s
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(every_s)
 
 
 def main(folder: str, base_url: str, database_url: str | None = None) -> None:

@@ -19,7 +19,8 @@ from forethought.router.sleep.workflow import Sleeper, SleepSettings
 from tests.fake_upstream import FakeUpstreamServer
 from tests.packages import REPOSITORY
 from tests.postgres import postgres
-from tests.router.sleeping import DRAFT, TEXT, running_sleeper, wait_for
+from tests.router.sleeping import DRAFT, TEXT, running_sleeper
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
 

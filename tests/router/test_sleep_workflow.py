@@ -23,7 +23,8 @@ from forethought.router.sleep.workflow import Sleeper, SleepSettings
 from tests.fake_upstream import FakeUpstreamServer
 from tests.packages import REPOSITORY
 from tests.router.log.factories import make_context
-from tests.router.sleeping import DRAFT, LEVEL, TEXT, running_sleeper, wait_for
+from tests.router.sleeping import DRAFT, LEVEL, TEXT, running_sleeper
+from tests.waiting import wait_for
 
 
 @pytest.fixture

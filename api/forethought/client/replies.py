@@ -271,7 +271,27 @@ class Outcome(BaseModel):
     model: str | None = None
 
 
-class Decision(BaseModel):
+class _Choice(BaseModel):
+    context_id: str | None = None
+    learned_context_id: str | None = None
+    model: str
+    strategy: str
+    propensity: float
+    mode: str
+    policy_version: str
+    reason: str
+    predictability: float | None = None
+    expected_queries: float | None = None
+    candidates: list[Candidate]
+    changes: list[str]
+    explanation: Explanation | None = None
+
+    def __str__(self) -> str:
+        """Return the choice and its reason, in one line."""
+        return f"{self.strategy} (p={self.propensity:.2f}, {self.mode}): {self.reason}"
+
+
+class Decision(_Choice):
     """Why a request was answered the way it was.
 
     ``propensity`` is the probability with which ``strategy`` was chosen, ``reason`` the why in
@@ -282,49 +302,15 @@ class Decision(BaseModel):
     id: str
     object: Literal["decision"] = "decision"
     created_at: float
-    context_id: str | None = None
-    learned_context_id: str | None = None
-    model: str
-    strategy: str
-    propensity: float
-    mode: str
-    policy_version: str
-    reason: str
-    predictability: float | None = None
-    expected_queries: float | None = None
-    candidates: list[Candidate]
     features: dict[str, float]
-    changes: list[str]
     outcome: Outcome | None = None
     quality: float | None = None
-    explanation: Explanation | None = None
-
-    def __str__(self) -> str:
-        """Return the choice and its reason, in one line."""
-        return f"{self.strategy} (p={self.propensity:.2f}, {self.mode}): {self.reason}"
 
 
-class Route(BaseModel):
+class Route(_Choice):
     """What would be decided on a request, which was neither answered nor logged."""
 
     object: Literal["route"] = "route"
-    context_id: str | None = None
-    learned_context_id: str | None = None
-    model: str
-    strategy: str
-    propensity: float
-    mode: str
-    policy_version: str
-    reason: str
-    predictability: float | None = None
-    expected_queries: float | None = None
-    candidates: list[Candidate]
-    changes: list[str]
-    explanation: Explanation | None = None
-
-    def __str__(self) -> str:
-        """Return the choice and its reason, in one line."""
-        return f"{self.strategy} (p={self.propensity:.2f}, {self.mode}): {self.reason}"
 
 
 Plan = dict[str, Any]

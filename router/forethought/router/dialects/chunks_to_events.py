@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from forethought.router.dialects.base import Json
-from forethought.router.dialects.events import EventCutter, anthropic_event
-from forethought.router.dialects.faults import anthropic_error, parsed
+from forethought.router.dialects.chunks import ChunksTranslation
+from forethought.router.dialects.events import anthropic_event
+from forethought.router.dialects.faults import anthropic_error
 from forethought.router.dialects.usage import anthropic_usage, message_id, stop_of
-from forethought.router.sse import error_text
 
 PING: Final = anthropic_event({"type": "ping"})
-_BROKE_OFF: Final = "The upstream ended the stream in mid-answer."
 
 
 @dataclass(slots=True)
@@ -30,73 +29,25 @@ class _Call:
     arguments: list[str] = field(default_factory=list)
 
 
-class ChunksToEvents:
-    """Translates the bytes of a stream as they come.
+class ChunksToEvents(ChunksTranslation):
+    """Translates into Anthropic's events.
 
     Args:
         show_thinking: The client asked to see it.
     """
 
     def __init__(self, *, show_thinking: bool) -> None:
+        super().__init__()
         self._show_thinking = show_thinking
-        self._cutter = EventCutter()
-        self._out: list[bytes] = []
         self._started = False
-        self._ended = False
         self._block = -1
         self._open: str | None = None
         self._calls: dict[int, _Call] = {}
         self._live: int | None = None
         self._late: list[str] = []
-        self._end: Json | None = None
-        self._usage: Any = None
+        self._stopped: Json | None = None
         self._tier: Any = None
         self._pieces = 0
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Take bytes of the upstream; return those for the client."""
-        for data in self._cutter.feed(chunk):
-            self._event(data)
-        return self._taken()
-
-    def rest(self) -> bytes:
-        """The end of the stream, when no more bytes come."""
-        if data := self._cutter.rest():
-            self._event(data)
-        if not self._ended:
-            if self._end is None:
-                self._fail(502, _BROKE_OFF)
-            else:
-                self._stop()
-        return self._taken()
-
-    def _taken(self) -> bytes:
-        out, self._out = b"".join(self._out), []
-        return out
-
-    def _event(self, data: bytes) -> None:
-        if self._ended:
-            return
-        if data == b"[DONE]":
-            if self._end is None:
-                self._fail(502, _BROKE_OFF)
-            else:
-                self._stop()
-            return
-        chunk = parsed(data)
-        if not isinstance(chunk, dict):
-            return
-        if chunk.get("error"):
-            self._fail(_status(chunk["error"]), error_text(chunk) or _BROKE_OFF)
-            return
-        self._start(chunk)
-        if isinstance(chunk.get("usage"), dict):
-            self._usage = chunk["usage"]
-        self._tier = chunk.get("service_tier") or self._tier
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and choice.get("index", 0) == 0:
-                self._choice(choice)
 
     def _choice(self, choice: Json) -> None:
         delta = choice.get("delta")
@@ -112,7 +63,7 @@ class ChunksToEvents:
                 if isinstance(call, dict):
                     self._call(call)
         if isinstance(choice.get("finish_reason"), str):
-            self._end = stop_of(choice)
+            self._stopped = stop_of(choice)
 
     def _thought(self, delta: Json) -> None:
         if not self._show_thinking:
@@ -191,7 +142,12 @@ class ChunksToEvents:
             self._say("content_block_stop", index=self._block)
             self._open = None
 
+    @property
+    def _finished(self) -> bool:
+        return self._stopped is not None
+
     def _start(self, chunk: Json) -> None:
+        self._tier = chunk.get("service_tier") or self._tier
         if self._started:
             return
         self._started = True
@@ -220,17 +176,16 @@ class ChunksToEvents:
             self._begin("text", {"type": "text", "text": ""})
             self._delta({"type": "text_delta", "text": "".join(self._late)})
         self._close()
-        end = self._end or {}
+        end = self._stopped or {}
         if self._calls and end.get("stop_reason") == "end_turn":
             end["stop_reason"] = "tool_use"
         usage = anthropic_usage(self._usage or {"completion_tokens": self._pieces}, self._tier)
         self._say("message_delta", delta=end, usage=usage)
         self._say("message_stop")
-        self._ended = True
 
-    def _fail(self, status: int, text: str) -> None:
+    def _fail(self, error: Any, text: str) -> None:
+        status = 502 if error is None else _status(error)
         self._out.append(anthropic_event(anthropic_error(status, text)))
-        self._ended = True
 
     def _say(self, kind: str, **fields: Any) -> None:
         self._out.append(anthropic_event({"type": kind, **fields}))

@@ -8,24 +8,20 @@ its parts and deltas, ``response.output_item.done``; at last ``response.complete
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from forethought.router.dialects import chat_to_response as made
 from forethought.router.dialects.base import Json
-from forethought.router.dialects.events import EventCutter, anthropic_event
-from forethought.router.dialects.faults import parsed
-from forethought.router.sse import error_text
-
-_BROKE_OFF: Final = "The upstream ended the stream in mid-answer."
+from forethought.router.dialects.chunks import ChunksTranslation
+from forethought.router.dialects.events import anthropic_event
 
 
-class ChunksToResponse:
-    """Translates the bytes of a stream as they come. ``asked`` is the client's request."""
+class ChunksToResponse(ChunksTranslation):
+    """Translates into the events of a response. ``asked`` is the client's request."""
 
     def __init__(self, asked: Mapping[str, Any]) -> None:
+        super().__init__()
         self._asked = asked
-        self._cutter = EventCutter()
-        self._out: list[bytes] = []
         self._n_events = 0
         self._response: Json | None = None
         self._output: list[Json] = []
@@ -33,45 +29,6 @@ class ChunksToResponse:
         self._calls: dict[int, int] = {}
         """The place in the output of each call, by its index in the chunks."""
         self._finish_reason: str | None = None
-        self._usage: Any = None
-        self._ended = False
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Take bytes of the upstream; return those for the client."""
-        for data in self._cutter.feed(chunk):
-            self._event(data)
-        return self._taken()
-
-    def rest(self) -> bytes:
-        """The end of the stream, when no more bytes come."""
-        if data := self._cutter.rest():
-            self._event(data)
-        self._end()
-        return self._taken()
-
-    def _taken(self) -> bytes:
-        out, self._out = b"".join(self._out), []
-        return out
-
-    def _event(self, data: bytes) -> None:
-        if self._ended:
-            return
-        if data == b"[DONE]":
-            self._end()
-            return
-        chunk = parsed(data)
-        if not isinstance(chunk, dict):
-            return
-        if chunk.get("error"):
-            self._fail(error_text(chunk) or _BROKE_OFF)
-            return
-        self._start(chunk)
-        if isinstance(chunk.get("usage"), dict):
-            self._usage = chunk["usage"]
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and choice.get("index", 0) == 0:
-                self._choice(choice)
 
     def _start(self, chunk: Json) -> None:
         if self._response is None:
@@ -194,11 +151,12 @@ class ChunksToResponse:
         name = self._response["id"].removeprefix("resp_") if self._response else "0"
         return made.item_id(kind, name, len(self._output))
 
-    def _end(self) -> None:
-        if self._ended:
-            return
+    @property
+    def _finished(self) -> bool:
+        return self._finish_reason is not None
+
+    def _stop(self) -> None:
         if self._finish_reason is None or self._response is None:
-            self._fail(_BROKE_OFF)
             return
         if not self._output:
             item = self._opened("message", made.message_item(self._name("msg"), [], "in_progress"))
@@ -215,16 +173,14 @@ class ChunksToResponse:
             self._say("response.output_item.done", output_index=at, item=item)
         whole = made.ended(self._response, self._output, self._finish_reason, self._usage)
         self._say(f"response.{whole['status']}", response=whole)
-        self._ended = True
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, _: Any, text: str) -> None:
         if self._response is None:
             self._say("error", code="server_error", message=text, param=None)
         else:
             error = {"code": "server_error", "message": text}
             failed = {**self._response, "status": "failed", "error": error, "output": self._output}
             self._say("response.failed", response=failed)
-        self._ended = True
 
     def _say(self, kind: str, **fields: Any) -> None:
         event = {"type": kind, "sequence_number": self._n_events, **fields}
