@@ -78,6 +78,9 @@ def test_train_evaluate_rollback_promote_end_to_end(helpful_log: list[LoggedDeci
     assert figures["champion"] == "direct"
     assert f"Policy {version} serves now, instead of direct." in trained.stdout
     assert "Promoted: at 97.5% confidence" in trained.stdout
+    # Many of the contexts that it was fitted on prove something, too.
+    assert figures["evaluation"]["contexts"] > 1.5 * figures["data"]["held_out_contexts"]
+    assert "policies that were fitted like it on fewer contexts" in trained.stdout
     registry = Registry(DATA)
     assert registry.champion() == version
 
