@@ -8,7 +8,7 @@
 
 Needs: bench/traces/obd and bench/traces/routing (ship with the repository); for part 2 a package
 index, or it is skipped.
-Takes: a minute, and another to install the peers the first time.
+Takes: three minutes, and another to install the peers the first time.
 """
 
 from __future__ import annotations
