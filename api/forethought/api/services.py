@@ -101,9 +101,10 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
         stack.push_async_callback(upstream.aclose)
         starting = asyncio.create_task(upstream.start())
         stack.push_async_callback(_cancelled, starting)  # it loads while the rest is opened
+        store = stack.enter_context(await asyncio.to_thread(Store.open, settings.store_url))
+        # It ends before the store is closed, which only closes what nobody is reading by.
         executor = ThreadPoolExecutor(READERS, thread_name_prefix="forethought-read")
         stack.callback(executor.shutdown)
-        store = stack.enter_context(await asyncio.to_thread(Store.open, settings.store_url))
         writer = LogWriter(store)
         stack.push_async_callback(asyncio.to_thread, writer.close)
         metrics.watch(writer)
