@@ -52,6 +52,16 @@ def test_candidates_are_predicted_as_their_matrix_is(
     assert same(SHIPPED.predict_for(row, strategies), expected)
 
 
+@given(
+    values=st.dictionaries(
+        st.sampled_from([f.name for f in DECISION_FEATURES]), VALUES, max_size=40
+    )
+)
+def test_so_are_those_of_which_little_is_known(values: dict[str, float]) -> None:
+    expected = SHIPPED.predict(matrix([values] * len(KNOWN_STRATEGIES), KNOWN_STRATEGIES))
+    assert same(SHIPPED.predict_for(values, KNOWN_STRATEGIES), expected)
+
+
 def test_so_are_those_of_a_model_fitted_now(
     outcome_model: OutcomeModel, decisions: Decisions
 ) -> None:

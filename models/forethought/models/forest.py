@@ -126,7 +126,8 @@ class Forest:
         inputs = np.empty((3, _WIDTH))
         inputs[:] = row
         missing = np.isnan(row)
-        for form, value in ((_AS_ZERO, 0.0), (_LEFT, -np.inf), (_RIGHT, np.inf)):
+        # NaN alone fails a threshold of infinity: so LightGBM writes "is it known?".
+        for form, value in ((_AS_ZERO, 0.0), (_LEFT, -np.inf), (_RIGHT, np.nan)):
             inputs[form, missing] = value
         left = self._own[places]
         left &= self._shared.left(inputs)
