@@ -15,12 +15,12 @@ from unittest import mock
 
 import numpy as np
 
-from forethought.models.booster import Booster
+from forethought.models.bundle import PolicyBundle
 from forethought.models.calibration import Calibration
 from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor
 from forethought.models.forest import Forest
-from forethought.models.kinds import KindModel, KindRows
+from forethought.models.kinds import KindModel
 from forethought.models.outcome import OutcomeModel
 from forethought.models.predictability import PredictabilityModel
 from forethought.router import candidates, decision
@@ -31,14 +31,13 @@ PARTS: Final[Sequence[tuple[str, Any, str]]] = (
     ("features: of context, notes and history, from caches", SituationFeatures, "of"),
     ("features: of the query", FeatureExtractor, "decision"),
     ("features: embedding the query", WordLlamaEmbedder, "embed"),
-    ("prediction: the candidates", candidates, "predict_candidates"),
-    ("prediction: matrix and means", OutcomeModel, "predict_for"),
-    ("prediction: the outcome models' trees", Forest, "scores"),
-    ("prediction: kinds of context, rows", KindRows, "of"),
-    ("prediction: kinds of context, log-odds", KindModel, "__call__"),
+    ("prediction: the features as an array", PolicyBundle, "foresee"),
+    ("prediction: the trees of all models", Forest, "scores"),
+    ("prediction: kinds of context", KindModel, "of_decision"),
+    ("prediction: means and quantiles", OutcomeModel, "of_scores"),
     ("prediction: calibration", Calibration, "__call__"),
-    ("prediction: predictability", PredictabilityModel, "predict"),
-    ("prediction: predictability's trees", Booster, "predict"),
+    ("prediction: predictability", PredictabilityModel, "of_score"),
+    ("prediction: the candidates", candidates, "candidates_of"),
     ("propensities", decision, "with_propensities"),
     ("strategies left out", decision, "_excluded"),
     ("expected input tokens", decision, "expected_inputs"),

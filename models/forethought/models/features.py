@@ -59,6 +59,7 @@ __all__ = [
     "FeatureExtractor",
     "HistoryFacts",
     "RequestFacts",
+    "decision_row",
     "matrix",
     "strategy_features",
 ]
@@ -319,6 +320,15 @@ def strategy_features(name: str) -> dict[str, float]:
     return dict(zip(_STRATEGY_NAMES, _strategy_values(name), strict=True))
 
 
+def decision_row(row: Mapping[str, float]) -> NDArray[np.float64]:
+    """One decision's features in the order of ``DECISION_FEATURES``, (n,); NaN where it lacks one.
+
+    What a row of ``matrix`` has beside the strategy's own features.
+    """
+    found = map(row.get, _DECISION_NAMES, repeat(MISSING))
+    return np.fromiter(found, np.float64, len(_DECISION_NAMES))
+
+
 def matrix(rows: Sequence[Mapping[str, float]], strategies: Sequence[str]) -> NDArray[np.float64]:
     """Model input of shape (n, len(FEATURES)): row i is ``rows[i]`` answered by ``strategies[i]``.
 
@@ -338,8 +348,7 @@ def matrix(rows: Sequence[Mapping[str, float]], strategies: Sequence[str]) -> ND
     for index, row in enumerate(rows):
         # The candidates of one decision share one mapping: read it once.
         if row is not previous:
-            found = map(row.get, _DECISION_NAMES, repeat(MISSING))
-            decision = np.fromiter(found, np.float64, n_decision)
+            decision = decision_row(row)
             previous = row
         out[index, :n_decision] = decision
     out[:, n_decision:] = own
