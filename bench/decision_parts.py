@@ -20,6 +20,7 @@ from forethought.models.calibration import Calibration
 from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor
 from forethought.models.forest import Forest
+from forethought.models.history import History
 from forethought.models.kinds import KindModel
 from forethought.models.outcome import OutcomeModel
 from forethought.models.predictability import PredictabilityModel
@@ -28,7 +29,8 @@ from forethought.router.decision import Decider
 from forethought.router.situation import Situation, SituationFeatures
 
 PARTS: Final[Sequence[tuple[str, Any, str]]] = (
-    ("features: of context, notes and history, from caches", SituationFeatures, "of"),
+    ("features: of context and notes, from caches", SituationFeatures, "of"),
+    ("features: the tenant's past", History, "precedents"),
     ("features: of the query", FeatureExtractor, "decision"),
     ("features: embedding the query", WordLlamaEmbedder, "embed"),
     ("prediction: the features as an array", PolicyBundle, "foresee"),
