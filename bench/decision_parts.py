@@ -40,7 +40,7 @@ PARTS: Final[Sequence[tuple[str, Any, str]]] = (
     ("prediction: calibration", Calibration, "__call__"),
     ("prediction: predictability", PredictabilityModel, "of_score"),
     ("prediction: the candidates", candidates, "candidates_of"),
-    ("propensities", decision, "with_propensities"),
+    ("propensities", decision, "propensities"),
     ("strategies left out", decision, "_excluded"),
     ("expected input tokens", decision, "expected_inputs"),
     ("record: the reason", decision, "_why"),

@@ -17,7 +17,7 @@ from forethought.models.features import (
     FEATURE_VERSION,
     FeatureExtractor,
 )
-from forethought.router.allocation import Preferences, preferred, with_propensities
+from forethought.router.allocation import Preferences, preferred, propensities
 from forethought.router.blending import Blending
 from forethought.router.candidates import candidates_of
 from forethought.router.experience import Experience
@@ -108,7 +108,9 @@ class Decider:
             return self._fallback(situation, features, "no policy is loaded")
         try:
             foreseen = self._predict(bundle, situation, features, excluded, preferences)
-            candidates = with_propensities(foreseen.candidates, preferences)
+            candidates = foreseen.candidates
+            for candidate, p in zip(candidates, propensities(candidates, preferences), strict=True):
+                candidate.settle(p)
             own = preferred(candidates, preferences)
         except Exception:
             log.exception("prediction failed; falling back to direct")
