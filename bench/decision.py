@@ -6,7 +6,8 @@ features (the query is embedded), predictions for all strategies, utilities, pro
 and the record of it. Its parts are timed within it (``bench.decision_parts``). Beside it: some of
 them alone, and the same without a policy, which falls back to ``direct``. What explains a decision
 is not part of it: that is computed when somebody asks, and timed apart. What is remembered of the
-tenant's past is as much as there can be.
+tenant's past is as much as there can be. Its contexts stay the same while decisions are timed, but
+for one row, where one came or went before each.
 
 Needs: bench/recorded/*.parquet (ship with the repository).
 Takes: a minute.
@@ -102,13 +103,29 @@ def remembered(extractor: FeatureExtractor, over: Sequence[Situation]) -> Experi
     return experience
 
 
+def passing(experience: Experience, situation: Situation) -> None:
+    """Let another context of the tenant come and go: what is near has to be looked for anew."""
+    if situation.context is not None:
+        context = replace(situation.context, id="passing")
+        asked = Asked(at=0.0, context_id=context.id, query="", created_at=0.0)
+        experience.asked(asked, context)
+        experience.forget(context.id)
+
+
 def timed(
-    call: Callable[[Situation], object], over: Sequence[Situation], rounds: int
+    call: Callable[[Situation], object],
+    over: Sequence[Situation],
+    rounds: int,
+    before: Callable[[Situation], object] = lambda _: None,
 ) -> list[float]:
-    """Milliseconds of each call; the first round fills the caches and is left out."""
+    """Milliseconds of each call; the first round fills the caches and is left out.
+
+    What is done ``before`` each is not timed.
+    """
     took: list[float] = []
     for number in range(rounds + 1):
         for situation in over:
+            before(situation)
             began = time.perf_counter_ns()
             call(situation)
             if number:
@@ -171,6 +188,11 @@ def main() -> None:
 
     candidates = {id(s): predict(s) for s in over}
     names = list(STRATEGIES)
+
+    def by_lightgbm(features: dict[str, float]) -> object:
+        outcome = bundle.outcome.predict(matrix([features] * len(names), names))
+        return outcome, bundle.predictability.predict([features])
+
     parts: dict[str, Callable[[Situation], object]] = {
         "decision": decider(bundle).decide,
         "  features": features.of,
@@ -178,13 +200,8 @@ def main() -> None:
             s.context, vectors[id(s)], s.tenant
         ),
         "  predictions, all strategies": predict,
-        "    of which the three outcome models": lambda s: bundle.outcome.predict_for(
-            row[id(s)], names
-        ),
-        "    the same by LightGBM": lambda s: bundle.outcome.predict(
-            matrix([row[id(s)]] * len(names), names)
-        ),
-        "  predictability": lambda s: bundle.predictability.predict([row[id(s)]]),
+        "    of which all models": lambda s: bundle.foresee(row[id(s)]),
+        "    the same by LightGBM": lambda s: by_lightgbm(row[id(s)]),
         "  propensities": lambda s: with_propensities(candidates[id(s)], preferences),  # type: ignore[arg-type]
         "decision by Thompson sampling": decider(bundle, thompson).decide,
         "  its propensities": lambda s: with_propensities(candidates[id(s)], thompson),  # type: ignore[arg-type]
@@ -193,6 +210,8 @@ def main() -> None:
         "decision without a policy": decider(None).decide,
     }
     found = {name: np.array(timed(call, over, args.rounds)) for name, call in parts.items()}
+    unsettled = timed(decider(bundle).decide, over, args.rounds, lambda s: passing(experience, s))
+    found["decision, after a context came and went"] = np.array(unsettled)
     print(f"{len(over)} queries, {args.rounds} rounds; ms")
     shown = [
         [name, *(f"{np.percentile(took, p):.3f}" for p in (50, 90, 99))]
@@ -219,6 +238,7 @@ def main() -> None:
             "thompson": "decision by Thompson sampling",
             "softmax": "decision by softmax",
             "blended": "decision, blended with a tenant's answers",
+            "unsettled": "decision, after a context came and went",
         }.items()
     }
     figures["explain_p50_ms"] = round(float(np.median(explaining)), 2)

@@ -15,12 +15,13 @@ from unittest import mock
 
 import numpy as np
 
-from forethought.models.booster import Booster
+from forethought.models.bundle import PolicyBundle
 from forethought.models.calibration import Calibration
 from forethought.models.embedding import WordLlamaEmbedder
 from forethought.models.features import FeatureExtractor
 from forethought.models.forest import Forest
-from forethought.models.kinds import KindModel, KindRows
+from forethought.models.history import History
+from forethought.models.kinds import KindModel
 from forethought.models.outcome import OutcomeModel
 from forethought.models.predictability import PredictabilityModel
 from forethought.router import candidates, decision
@@ -28,18 +29,18 @@ from forethought.router.decision import Decider
 from forethought.router.situation import Situation, SituationFeatures
 
 PARTS: Final[Sequence[tuple[str, Any, str]]] = (
-    ("features: of context, notes and history, from caches", SituationFeatures, "of"),
+    ("features: of context and notes, from caches", SituationFeatures, "of"),
+    ("features: the tenant's past", History, "precedents"),
     ("features: of the query", FeatureExtractor, "decision"),
     ("features: embedding the query", WordLlamaEmbedder, "embed"),
-    ("prediction: the candidates", candidates, "predict_candidates"),
-    ("prediction: matrix and means", OutcomeModel, "predict_for"),
-    ("prediction: the outcome models' trees", Forest, "scores"),
-    ("prediction: kinds of context, rows", KindRows, "of"),
-    ("prediction: kinds of context, log-odds", KindModel, "__call__"),
+    ("prediction: the features as an array", PolicyBundle, "foresee"),
+    ("prediction: the trees of all models", Forest, "scores"),
+    ("prediction: kinds of context", KindModel, "of_decision"),
+    ("prediction: means and quantiles", OutcomeModel, "of_scores"),
     ("prediction: calibration", Calibration, "__call__"),
-    ("prediction: predictability", PredictabilityModel, "predict"),
-    ("prediction: predictability's trees", Booster, "predict"),
-    ("propensities", decision, "with_propensities"),
+    ("prediction: predictability", PredictabilityModel, "of_score"),
+    ("prediction: the candidates", candidates, "candidates_of"),
+    ("propensities", decision, "propensities"),
     ("strategies left out", decision, "_excluded"),
     ("expected input tokens", decision, "expected_inputs"),
     ("record: the reason", decision, "_why"),

@@ -182,7 +182,7 @@ def test_a_prediction_that_fails_leaves_direct(
         raise RuntimeError
 
     server = serve()
-    monkeypatch.setattr("forethought.router.decision.predict_candidates", fail)
+    monkeypatch.setattr("forethought.router.decision.candidates_of", fail)
     reply = server.chat(QUESTION)
     assert reply.status_code == 200
     logged = server.logged(reply).decision

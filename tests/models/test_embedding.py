@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,26 @@ PIECES = st.sampled_from(
 @given(st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=12).map("".join)))
 def test_a_text_taken_word_by_word_has_the_tokens_of_the_whole(text: str) -> None:
     parts = WORDLLAMA._loaded()
-    assert embedding._ids(text, parts) == parts.ids(text)
+    ids, words = parts.ids(text), embedding._words(text)
+    assert words is None or list(chain.from_iterable(map(parts.word_ids, words))) == ids
+    assert np.array_equal(embedding._vectors(text, parts), parts.vectors[np.array(ids, int)])
+
+
+def test_vectors_of_words_are_remembered_while_there_is_room() -> None:
+    parts, texts = WORDLLAMA._loaded(), [f"word{i} number{i}" for i in range(4_000)]
+    for text in texts:
+        found = embedding._vectors(text, parts)
+        assert found.dtype == np.float32
+        assert np.array_equal(found, parts.vectors[parts.ids(text)])
+        assert sum(map(len, parts.word_vectors.values())) <= embedding._WIDENED
+
+
+@pytest.mark.parametrize("text", ["吾輩は猫である。" * 4, "a " + "b" * 25])
+def test_words_too_long_to_come_again_are_not_remembered(text: str) -> None:
+    parts = WORDLLAMA._loaded()
+    before = len(parts.word_vectors)
+    assert np.array_equal(embedding._vectors(text, parts), parts.vectors[parts.ids(text)])
+    assert len(parts.word_vectors) == before
 
 
 def test_no_token_reaches_over_the_space_before_a_word(tokenizer: Tokenizer) -> None:

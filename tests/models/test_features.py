@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forethought.models.embedding import HashEmbedder, WordLlamaEmbedder
+from forethought.models.embedding import Embeddings, HashEmbedder, WordLlamaEmbedder
 from forethought.models.features import (
     ARTEFACT_FEATURES,
     CONTEXT_FEATURES,
@@ -128,6 +128,21 @@ def test_facts_and_their_cached_vector_give_the_same() -> None:
     from_facts = EXTRACTOR.decision(context, "Who?", known, NO_HISTORY, REQUEST)
     vector = EXTRACTOR.artefact(known)
     assert from_facts == EXTRACTOR.decision(context, "Who?", vector, NO_HISTORY, REQUEST)
+
+
+def test_a_query_is_embedded_once_for_its_decision_and_for_the_history() -> None:
+    embedded: list[str] = []
+
+    class Counting(HashEmbedder):
+        def embed(self, texts: Sequence[str]) -> Embeddings:
+            embedded.extend(texts)
+            return super().embed(texts)
+
+    extractor = FeatureExtractor(Counting(64))
+    extractor.decision(None, "Why?", None, NO_HISTORY, REQUEST)
+    vector = extractor.query_embedding("Why?")
+    assert embedded == ["Why?"]
+    assert np.array_equal(vector, HashEmbedder(64).embed(["Why?"])[0])
 
 
 def test_what_does_not_apply_is_nan() -> None:

@@ -1,4 +1,4 @@
-"""A decision's candidates are predicted by one pass as LightGBM predicts them, to the last bit."""
+"""All of a decision is predicted by one pass as LightGBM predicts it, to the last bit."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from forethought.models.booster import Booster
 from forethought.models.bundle import PolicyBundle, pretrained_dir
 from forethought.models.features import DECISION_FEATURES, FEATURE_NAMES, KNOWN_STRATEGIES, matrix
+from forethought.models.foresight import foresee
 from forethought.models.forest import forest_of
 from forethought.models.outcome import HEADS, OutcomeModel, OutcomePrediction
+from forethought.models.predictability import PredictabilityModel
 from tests.models.synthetic import Decisions
 
-SHIPPED = PolicyBundle.load(pretrained_dir()).outcome
+BUNDLE = PolicyBundle.load(pretrained_dir())
+SHIPPED, SHIPPED_CONTEXTS = BUNDLE.outcome, BUNDLE.predictability
 CUTS = sorted(
     {
         float(cut)
-        for booster in SHIPPED.boosters.values()
+        for booster in (*SHIPPED.boosters.values(), SHIPPED_CONTEXTS.booster)
         for line in booster.text.splitlines()
         if line.startswith("threshold=")
         for cut in line.removeprefix("threshold=").split()
@@ -31,34 +34,56 @@ CUTS = sorted(
 VALUES = st.one_of(
     st.sampled_from([*CUTS, 0.0, -0.0, np.nan, np.inf, -np.inf]), st.floats(-10, 3000)
 )
-ROWS = st.lists(VALUES, min_size=len(DECISION_FEATURES), max_size=len(DECISION_FEATURES)).map(
-    lambda values: dict(zip((f.name for f in DECISION_FEATURES), values, strict=True))
+NAMES = [feature.name for feature in DECISION_FEATURES]
+ROWS = st.lists(VALUES, min_size=len(NAMES), max_size=len(NAMES)).map(
+    lambda values: dict(zip(NAMES, values, strict=True))
 )
-SEVERAL = st.lists(st.sampled_from(KNOWN_STRATEGIES), unique=True)
 
 
-def same(one: OutcomePrediction, other: OutcomePrediction) -> bool:
+def same_prediction(one: OutcomePrediction, other: OutcomePrediction) -> bool:
     return all(
         np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True)
         for name in one.__slots__
     )
 
 
-@given(row=ROWS, strategies=SEVERAL)
-def test_candidates_are_predicted_as_their_matrix_is(
-    row: dict[str, float], strategies: list[str]
-) -> None:
-    expected = SHIPPED.predict(matrix([row] * len(strategies), strategies))
-    assert same(SHIPPED.predict_for(row, strategies), expected)
+def as_lightgbm_does(
+    outcome: OutcomeModel, contexts: PredictabilityModel, row: dict[str, float]
+) -> bool:
+    found = foresee(outcome, contexts, row)
+    expected = outcome.predict(matrix([row] * len(KNOWN_STRATEGIES), KNOWN_STRATEGIES))
+    of_context = contexts.predict([row])
+    return same_prediction(found.outcome, expected) and all(
+        np.array_equal(one, other)
+        for one, other in zip(found.predictability, of_context, strict=True)
+    )
 
 
-def test_so_are_those_of_a_model_fitted_now(
+@given(row=ROWS)
+def test_a_decision_is_foreseen_as_its_matrix_is_predicted(row: dict[str, float]) -> None:
+    assert as_lightgbm_does(SHIPPED, SHIPPED_CONTEXTS, row)
+
+
+@given(values=st.dictionaries(st.sampled_from(NAMES), VALUES))
+@example(values={})
+def test_so_is_one_of_which_little_is_known(values: dict[str, float]) -> None:
+    assert as_lightgbm_does(SHIPPED, SHIPPED_CONTEXTS, values)
+
+
+def test_so_are_those_of_models_fitted_now(
     outcome_model: OutcomeModel, decisions: Decisions
 ) -> None:
-    assert forest_of(tuple(outcome_model.boosters[head] for head in HEADS)) is not None
+    low = [i for i, name in enumerate(decisions.strategies) if name == "learned:low"]
+    contexts = PredictabilityModel.fit(
+        [decisions.rows[i] for i in low],
+        decisions.quality[low],
+        [decisions.groups[i] for i in low],
+        seed=0,
+    )
+    boosters = (*(outcome_model.boosters[head] for head in HEADS), contexts.booster)
+    assert forest_of(boosters) is not None
     for row in decisions.rows[:50]:
-        expected = outcome_model.predict(matrix([row] * 5, KNOWN_STRATEGIES))
-        assert same(outcome_model.predict_for(row, KNOWN_STRATEGIES), expected)
+        assert as_lightgbm_does(outcome_model, contexts, row)
 
 
 def fitted(*, categories: list[int] | None = None, **params: Any) -> Booster:
@@ -89,6 +114,22 @@ def test_a_model_without_such_a_form_is_left_to_lightgbm(params: dict[str, Any])
     other = fitted(**params)
     assert forest_of((other,)) is None
     model = replace(SHIPPED, boosters={**SHIPPED.boosters, "tokens": other})
-    row = {feature.name: 1.0 for feature in DECISION_FEATURES}
-    expected = model.predict(matrix([row] * 5, KNOWN_STRATEGIES))
-    assert same(model.predict_for(row, KNOWN_STRATEGIES), expected)
+    assert as_lightgbm_does(model, SHIPPED_CONTEXTS, dict.fromkeys(NAMES, 1.0))
+
+
+def test_a_model_of_other_features_is_left_to_lightgbm() -> None:
+    text = SHIPPED_CONTEXTS.booster.text.replace("ctx_chars", "ctx_colour")
+    assert forest_of((Booster(text),)) is None
+
+
+def test_a_score_that_is_no_log_odds_is_left_to_lightgbm() -> None:
+    text = SHIPPED_CONTEXTS.booster.text.replace("objective=cross_entropy", "objective=regression")
+    contexts = replace(SHIPPED_CONTEXTS, booster=Booster(text))
+    assert not contexts.can_score
+    assert as_lightgbm_does(SHIPPED, contexts, dict.fromkeys(NAMES, 1.0))
+
+
+@pytest.mark.parametrize("score", [-1000.0, -709.5, -40.0, 0.0, 1000.0])
+def test_a_score_of_any_size_is_a_probability(score: float) -> None:
+    mean, low, high = SHIPPED_CONTEXTS.of_score(score)
+    assert 0.0 <= low[0] <= mean[0] <= high[0] <= 1.0

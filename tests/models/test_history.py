@@ -135,6 +135,42 @@ def test_a_forgotten_context_leaves_no_trace(told: list[tuple[str, str, float]],
             assert dict(one) == pytest.approx(dict(other), nan_ok=True, abs=1e-9)
 
 
+DRAWN = np.random.default_rng(0).normal(size=(6, DIM)).astype(np.float32)
+PLACES = {
+    name: vector / np.linalg.norm(vector) for name, vector in zip("abcdef", DRAWN, strict=True)
+}
+steps = st.lists(
+    st.tuples(st.sampled_from(["asked", "judged", "forgotten"]), st.sampled_from("abcdef")),
+    max_size=12,
+)
+
+
+@given(told=steps)
+def test_neighbours_are_those_of_now_however_often_they_were_looked_for(
+    told: list[tuple[str, str]],
+) -> None:
+    asked_often, n = History(per_tenant=4), len(told)
+    for end in range(1, n + 1):
+        asked_once = History(per_tenant=4)
+        for at, step in enumerate(told[:end]):
+            happened(asked_once, *step, at=float(at))
+        happened(asked_often, *told[end - 1], at=float(end - 1))
+        for name, vector in PLACES.items():
+            often, once = (
+                h.precedents("acme", name, None, vector).values for h in (asked_often, asked_once)
+            )
+            np.testing.assert_array_equal(list(often.values()), list(once.values()))
+
+
+def happened(history: History, what: str, name: str, *, at: float) -> None:
+    if what == "asked":
+        ask(history, name, at, vector=PLACES[name])
+    elif what == "judged":
+        history.judged(name, from_learned=True, quality=at % 2)
+    else:
+        history.forget(name)
+
+
 @given(told=events)
 def test_every_value_is_in_the_range_of_its_feature(told: list[tuple[str, str, float]]) -> None:
     extractor, history = FeatureExtractor(HashEmbedder(DIM)), History()

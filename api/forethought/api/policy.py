@@ -26,7 +26,6 @@ from forethought.router.decision import Decider
 from forethought.router.log import LogReader
 from forethought.router.registry import Registry
 from forethought.router.shadow import Shadow
-from forethought.router.strategies import STRATEGIES
 
 log = logging.getLogger(__name__)
 
@@ -207,8 +206,7 @@ def _loaded(registry: Registry, version: str | None) -> PolicyBundle:
     """Read and verify a policy, and predict with it once."""
     bundle = PolicyBundle.load(pretrained_dir()) if version is None else registry.load(version)
     row = {feature.name: 0.0 for feature in DECISION_FEATURES}
-    bundle.outcome.predict_for(row, list(STRATEGIES))
-    bundle.predictability.predict([row])
+    bundle.foresee(row)
     bundle.demand.expected_more(1)
     return bundle
 

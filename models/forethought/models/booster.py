@@ -31,6 +31,7 @@ _CONTRIBUTIONS: Final = 3
 _SPLITS: Final = 0
 _SAVE: Final = "LGBM_BoosterSaveModelToString"
 _PARAMETERS: Final = b"num_threads=1"
+_OBJECTIVE: Final = re.compile(r"^objective=(.*)$", re.MULTILINE)
 _NAMES: Final = re.compile(r"^feature_names=(.*)$", re.MULTILINE)
 
 _FEW_ROWS: Final = 16
@@ -55,6 +56,8 @@ class Booster:
             message = "not a LightGBM model: it names no features"
             raise ValueError(message)
         self.feature_names: Final = names[1].split(" ")
+        objective = _OBJECTIVE.search(text)
+        self.objective: Final = None if objective is None else objective[1]
         rounds = ctypes.c_int()
         _called(
             "LGBM_BoosterLoadModelFromString",

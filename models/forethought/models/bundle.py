@@ -20,6 +20,7 @@ from typing import Any, Final
 from forethought.models.demand import DemandModel
 from forethought.models.errors import BundleError
 from forethought.models.features import FEATURE_NAMES, FEATURE_VERSION
+from forethought.models.foresight import Foresight, foresee
 from forethought.models.outcome import OutcomeModel
 from forethought.models.predictability import PredictabilityModel
 
@@ -84,6 +85,10 @@ class PolicyBundle:
             demand=demand,
             manifest=manifest,
         )
+
+    def foresee(self, row: Mapping[str, float]) -> Foresight:
+        """What the policy foresees of one decision, whose features by name are ``row``."""
+        return foresee(self.outcome, self.predictability, row)
 
     def save(self, folder: Path) -> Path:
         """Write the bundle to ``folder``, replacing what is there only when all is written."""

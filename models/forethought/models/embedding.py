@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import threading
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -30,8 +30,13 @@ Embeddings = NDArray[np.float32]
 _MAX_HEADER: Final = 1_000_000
 _SHORT: Final = 1_000
 """Characters up to which a text, such as a query, is taken word by word."""
+_LONGEST: Final = 24
+"""Characters of a word at most: what is longer, such as a sentence of a language that is written
+without spaces, hardly comes again, and would take much memory."""
 _WORDS: Final = 16_384
 """Words whose tokens are remembered, some 200 bytes each."""
+_WIDENED: Final = 8_192
+"""Tokens of words whose vectors are remembered, 1 kB each."""
 _WEIGHTS: Final = Path("weights", "l2_supercat_256.safetensors")
 _TOKENIZER: Final = Path("tokenizers", "l2_supercat_tokenizer_config.json")
 _WORD: Final = re.compile(r"\w+")
@@ -54,6 +59,29 @@ class _WordLlamaParts:
     word_ids: Callable[[str], list[int]]
     """The same for a word, remembered."""
     vectors: NDArray[np.float16]
+    word_vectors: _WordVectors
+
+
+class _WordVectors(dict[str, Embeddings]):
+    """The vectors of a word's tokens, (n, dim), widened: numpy does that number by number.
+
+    Found by ``[word]``, and remembered while there is room; then all are forgotten.
+    """
+
+    def __init__(self, vectors: NDArray[np.float16], word_ids: Callable[[str], list[int]]) -> None:
+        super().__init__()
+        self._vectors = vectors
+        self._word_ids = word_ids
+        self._n_tokens = 0
+
+    def __missing__(self, word: str) -> Embeddings:
+        ids = np.array(self._word_ids(word), np.intp)
+        if self._n_tokens + len(ids) > _WIDENED:
+            self.clear()
+            self._n_tokens = 0
+        self._n_tokens += len(ids)
+        found = self[word] = self._vectors.take(ids, axis=0).astype(np.float32)
+        return found
 
 
 class WordLlamaEmbedder:
@@ -84,11 +112,10 @@ class WordLlamaEmbedder:
         parts = self._loaded()
         pooled = np.zeros((len(texts), self.dim), dtype=np.float32)
         # One text at a time: encode_batch pads to the longest and starts a thread pool.
-        for row, text in enumerate(texts):
-            ids = _ids(text, parts)
-            if ids:
-                np.add.reduce(parts.vectors[ids], axis=0, dtype=np.float32, out=pooled[row])
-        return _normalised(pooled)
+        for text, row in zip(texts, pooled, strict=True):
+            np.add.reduce(_vectors(text, parts), axis=0, dtype=np.float32, out=row)
+            _normalise(row)
+        return pooled
 
     def _loaded(self) -> _WordLlamaParts:
         parts = self._parts
@@ -116,25 +143,36 @@ class HashEmbedder:
             for word in _WORD.findall(text.lower()):
                 hashed = zlib.crc32(word.encode())
                 counts[row, hashed % self._dim] += 1.0 if hashed & 0x8000_0000 else -1.0
-        return _normalised(counts)
+            _normalise(counts[row])
+        return counts
 
 
-def _ids(text: str, parts: _WordLlamaParts) -> list[int]:
-    """The text's tokens. No token of this vocabulary reaches over the space between two words
-    into the second one, so the tokens of a text are those of its words, most of which came before.
+def _vectors(text: str, parts: _WordLlamaParts) -> NDArray[np.float16] | Embeddings:
+    """The vectors of the text's tokens, (n, dim)."""
+    words = _words(text)
+    if words is None:
+        return parts.vectors.take(np.array(parts.ids(text), np.intp), axis=0)
+    return np.concatenate([parts.word_vectors[word] for word in words])
+
+
+def _words(text: str) -> list[str] | None:
+    """The words whose tokens are those of the text; None where it is to be taken whole.
+
+    No token of this vocabulary reaches over the space between two words into the second one. Most
+    words came before.
     """
     words = text.split(" ")
     # Several spaces are one token; "<s>" and what the vocabulary writes for a space are special.
     if len(text) > _SHORT or "" in words or "<" in text or "▁" in text:
-        return parts.ids(text)
-    return list(chain.from_iterable(map(parts.word_ids, words)))
+        return None
+    return None if max(map(len, words)) > _LONGEST else words
 
 
-def _normalised(vectors: Embeddings) -> Embeddings:
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    lengths[lengths == 0.0] = 1.0
-    vectors /= lengths[:, None]
-    return vectors
+def _normalise(vector: NDArray[np.float32]) -> None:
+    """Give a vector (dim,) the length 1 in place, unless it is 0."""
+    length = math.sqrt(np.einsum("i,i", vector, vector))
+    if length:
+        vector /= length
 
 
 def _wordllama_folder() -> Path:
@@ -169,7 +207,8 @@ def _read_wordllama(folder: Path) -> _WordLlamaParts:
         found: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return found
 
-    return _WordLlamaParts(ids=ids, word_ids=lru_cache(maxsize=_WORDS)(ids), vectors=vectors)
+    word_ids = lru_cache(maxsize=_WORDS)(ids)
+    return _WordLlamaParts(ids, word_ids, vectors, _WordVectors(vectors, word_ids))
 
 
 def _mapped(path: Path, name: str) -> NDArray[np.float16]:

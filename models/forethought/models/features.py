@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 from typing import Final
 
@@ -59,12 +60,18 @@ __all__ = [
     "FeatureExtractor",
     "HistoryFacts",
     "RequestFacts",
+    "decision_row",
     "matrix",
     "strategy_features",
 ]
 
 EMBEDDED_CHARS: Final = 16_384
 """A longer context is embedded by its first and last halves of this, to bound the time (7 ms)."""
+
+_LATEST: Final = 256
+"""Queries whose embeddings are remembered: about as many as are being answered at once."""
+_SHORT: Final = 4_096
+"""Characters of a query up to which it is; some 1 MB in all."""
 
 MISSING: Final = math.nan
 
@@ -194,6 +201,7 @@ class FeatureExtractor:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
+        self._latest_queries = lru_cache(maxsize=_LATEST)(self._embedded)
         self._anchors: Embeddings | None = None
 
     def context(self, text: str) -> ContextVector:
@@ -238,8 +246,11 @@ class FeatureExtractor:
         return self._embedded(_shortened(text))
 
     def query_embedding(self, text: str) -> NDArray[np.float32]:
-        """The embedding of a query, (dim,)."""
-        return self._embedded(text)
+        """The embedding of a query, (dim,). Short ones are remembered for a while.
+
+        A query is embedded to decide on it, and told to the history when it has been answered.
+        """
+        return self._embedded(text) if len(text) > _SHORT else self._latest_queries(text)
 
     def artefact(self, facts: ArtefactFacts) -> ArtefactVector:
         """Embed the anticipated questions of a learned context. Cache it."""
@@ -270,7 +281,7 @@ class FeatureExtractor:
             artefact = self.artefact(artefact)
         words = [word.lower() for word in _WORD.findall(query)]
         content = frozenset(words) - _STOP_WORDS
-        embedding = self._embedder.embed([query])[0]
+        embedding = self.query_embedding(query)
         values = {
             "q_chars": len(query),
             "q_words": len(words),
@@ -319,6 +330,15 @@ def strategy_features(name: str) -> dict[str, float]:
     return dict(zip(_STRATEGY_NAMES, _strategy_values(name), strict=True))
 
 
+def decision_row(row: Mapping[str, float]) -> NDArray[np.float64]:
+    """One decision's features in the order of ``DECISION_FEATURES``, (n,); NaN where it lacks one.
+
+    What a row of ``matrix`` has beside the strategy's own features.
+    """
+    found = map(row.get, _DECISION_NAMES, repeat(MISSING))
+    return np.fromiter(found, np.float64, len(_DECISION_NAMES))
+
+
 def matrix(rows: Sequence[Mapping[str, float]], strategies: Sequence[str]) -> NDArray[np.float64]:
     """Model input of shape (n, len(FEATURES)): row i is ``rows[i]`` answered by ``strategies[i]``.
 
@@ -338,8 +358,7 @@ def matrix(rows: Sequence[Mapping[str, float]], strategies: Sequence[str]) -> ND
     for index, row in enumerate(rows):
         # The candidates of one decision share one mapping: read it once.
         if row is not previous:
-            found = map(row.get, _DECISION_NAMES, repeat(MISSING))
-            decision = np.fromiter(found, np.float64, n_decision)
+            decision = decision_row(row)
             previous = row
         out[index, :n_decision] = decision
     out[:, n_decision:] = own

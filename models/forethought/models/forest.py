@@ -7,8 +7,9 @@ context is read. So here every split is compared once, all of them in one pass o
 what a strategy decides by itself is worked out when the models are read.
 
 The form is QuickScorer's (Lucchese et al., SIGIR 2015): a tree's leaves are the bits of a number,
-from left to right; a split whose answer is no clears the bits of its left side; the lowest bit left
-is the leaf. Scores are those of LightGBM to the last bit: the leaves are summed in its order.
+from left to right; a split whose answer is no loses the leaves of its left side; the lowest bit
+that is not lost is the leaf. Scores are those of LightGBM to the last bit: the leaves are summed in
+its order.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from forethought.models.booster import Booster
 from forethought.models.features import (
     ARTEFACT_FEATURES,
+    DECISION_FEATURES,
     FEATURE_NAMES,
     KNOWN_STRATEGIES,
     STRATEGY_FEATURES,
@@ -32,13 +34,13 @@ from forethought.models.features import (
 
 Floats = NDArray[np.float64]
 Bits = NDArray[np.uint8]
+Places = NDArray[np.intp]
 
 _LEAVES: Final = 8
 """Leaves of a tree at most: the bits of a byte. LightGBM itself predicts models with more."""
 
-_ALL: Final = 255
-_LOWEST: Final = np.array([max((n & -n).bit_length() - 1, 0) for n in range(256)], np.intp)
-"""The place of the lowest bit that is set, of every byte."""
+_FIRST: Final = np.array([(~n & (n + 1)).bit_length() - 1 for n in range(256)], np.intp)
+"""The place of the lowest bit that is not set, of every byte. A tree never loses all its leaves."""
 
 _TREE: Final = re.compile(r"^Tree=\d+$", re.MULTILINE)
 _FIELD: Final = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
@@ -48,20 +50,27 @@ _FIELD: Final = re.compile(r"^(\w+)=(.*)$", re.MULTILINE)
 _AS_ZERO, _LEFT, _RIGHT = range(3)
 _TYPES: Final[Mapping[int, int]] = {0: _AS_ZERO, 2: _AS_ZERO, 8: _RIGHT, 10: _LEFT}
 
-_WIDTH: Final = len(FEATURE_NAMES)
-_ARTEFACT: Final = frozenset(FEATURE_NAMES.index(feature.name) for feature in ARTEFACT_FEATURES)
-_OWN: Final = {FEATURE_NAMES.index(f.name): place for place, f in enumerate(STRATEGY_FEATURES)}
+_FILL: Final = np.array([[0.0], [-np.inf], [np.nan]])
+"""What stands for NaN in each of the three. Nothing is at or below a threshold that NaN is not: one
+of infinity, as LightGBM has it where only NaN goes to the right, lets all numbers pass."""
+
+_COLUMN: Final = {name: place for place, name in enumerate(FEATURE_NAMES)}
+_WIDTH: Final = len(DECISION_FEATURES)
+_ARTEFACT: Final = frozenset(_COLUMN[feature.name] for feature in ARTEFACT_FEATURES)
+_OWN: Final = {_COLUMN[f.name]: place for place, f in enumerate(STRATEGY_FEATURES)}
 _VALUES: Final = [tuple(strategy_features(name).values()) for name in KNOWN_STRATEGIES]
-_READS: Final = [bool(strategy_features(n)["strategy_uses_learned"]) for n in KNOWN_STRATEGIES]
+_READS: Final = np.array(
+    [int(strategy_features(n)["strategy_uses_learned"]) for n in KNOWN_STRATEGIES], np.intp
+)
 
 
 class _Split(NamedTuple):
-    """``column`` <= ``threshold``, else only the leaves of ``kept`` are left."""
+    """``column`` <= ``threshold``, else the leaves of ``lost`` are lost."""
 
     column: int
     missing: int
     threshold: float
-    kept: int
+    lost: int
 
     def holds(self, value: float) -> bool:
         if np.isnan(value):
@@ -74,70 +83,51 @@ class _Tree(NamedTuple):
     leaves: list[float]
 
 
-class _Splits(NamedTuple):
-    """Splits of all trees, shape (most of a tree, trees); a tree with fewer has some that hold."""
-
-    places: NDArray[np.intp]
-    thresholds: Floats
-    kept: Bits
-
-    @classmethod
-    def of(cls, trees: Sequence[Sequence[_Split]]) -> _Splits:
-        shape = (max(map(len, trees), default=0), len(trees))
-        made = cls(np.zeros(shape, np.intp), np.full(shape, np.inf), np.full(shape, _ALL, np.uint8))
-        for tree, splits in enumerate(trees):
-            for row, split in enumerate(splits):
-                made.places[row, tree] = split.missing * _WIDTH + split.column
-                made.thresholds[row, tree] = split.threshold
-                made.kept[row, tree] = split.kept
-        return made
-
-    def left(self, inputs: Floats) -> Bits:
-        """The leaves that they leave of each tree, (trees,), for an input in its three forms."""
-        holds = inputs.take(self.places) <= self.thresholds
-        # From 1 to all bits.
-        left = np.negative(holds.view(np.int8)).view(np.uint8)
-        left |= self.kept
-        return np.asarray(np.bitwise_and.reduce(left, axis=0))
-
-
 class Forest:
-    """Several models over ``FEATURE_NAMES``. Make one with ``forest_of``."""
+    """Several models over ``FEATURE_NAMES``, or over some of them. Make one with ``forest_of``."""
 
     def __init__(self, models: Sequence[Sequence[_Tree]]) -> None:
         trees = [tree for model in models for tree in model]
-        ends = np.cumsum([len(model) for model in models]).tolist()
-        self._models = [slice(end - len(m), end) for end, m in zip(ends, models, strict=True)]
-        self._shared = _Splits.of([[s for s in t.splits if _is_shared(s)] for t in trees])
-        self._artefact = _Splits.of([[s for s in t.splits if s.column in _ARTEFACT] for t in trees])
-        self._own = np.array([[_left(t, n) for t in trees] for n in range(len(_VALUES))], np.uint8)
-        self._first = np.arange(len(trees)) * _LEAVES
+        k = len(KNOWN_STRATEGIES)
+        # Of each tree the splits that no strategy decides by itself; one with fewer than the others
+        # has some that hold.
+        compared = [[s for s in tree.splits if s.column not in _OWN] for tree in trees]
+        shape = (max(map(len, compared), default=0), len(trees))
+        self._places = np.zeros(shape, np.intp)
+        self._thresholds = np.full(shape, np.inf)
+        # What a split loses where the learned context is not read, and where it is.
+        self._lost = np.zeros((2, *shape), np.uint8)
+        for place, splits in enumerate(compared):
+            for row, split in enumerate(splits):
+                self._places[row, place] = split.missing * _WIDTH + split.column
+                self._thresholds[row, place] = split.threshold
+                self._lost[int(split.column in _ARTEFACT) :, row, place] = split.lost
+        self._own = np.array([[_lost(t, n) for t in trees] for n in range(k)], np.uint8)
+        # From here on a row is a tree, and a column a strategy.
         self._leaves = np.zeros((len(trees), _LEAVES))
-        for row, tree in zip(self._leaves, trees, strict=True):
-            row[: len(tree.leaves)] = tree.leaves
+        for values, tree in zip(self._leaves, trees, strict=True):
+            values[: len(tree.leaves)] = tree.leaves
+        first = np.arange(len(trees)) * _LEAVES
+        self._first = np.repeat(first[:, None], k, axis=1)
+        model = np.repeat(np.arange(len(models)), [len(own) for own in models])
+        self._sums = (model[:, None] * k + np.arange(k)).ravel()
+        self._n_sums = len(models) * k
 
-    def scores(self, row: Floats, strategies: Sequence[str]) -> list[Floats]:
-        """The raw score of each model for each strategy, a list of arrays of shape (n,).
+    def scores(self, row: Floats) -> Floats:
+        """The raw score of each model for each of ``KNOWN_STRATEGIES``, (n_models, n_strategies).
 
-        ``row`` is one of ``features.matrix``, of a strategy that reads the learned context if
-        there is any. Raises ValueError for a strategy without features.
+        ``row`` has the ``features.decision_row`` of a decision.
         """
-        places = [KNOWN_STRATEGIES.index(name) for name in strategies]
-        inputs = np.empty((3, _WIDTH))
-        inputs[:] = row
-        missing = np.isnan(row)
-        for form, value in ((_AS_ZERO, 0.0), (_LEFT, -np.inf), (_RIGHT, np.inf)):
-            inputs[form, missing] = value
-        left = self._own[places]
-        left &= self._shared.left(inputs)
-        reading = [n for n, place in enumerate(places) if _READS[place]]
-        if reading:
-            left[reading] &= self._artefact.left(inputs)
-        leaf = _LOWEST.take(left)
+        inputs = np.where(np.isnan(row), _FILL, row)
+        fails = ~(inputs.take(self._places) <= self._thresholds)
+        lost = np.bitwise_or.reduce(self._lost * fails.view(np.uint8), axis=1).take(_READS, axis=0)
+        lost |= self._own
+        leaf = _FIRST.take(lost.T)
         leaf += self._first
         values = self._leaves.take(leaf)
-        # A running sum, whose last is the sum in LightGBM's order: np.sum would add pairwise.
-        return [np.add.accumulate(values[:, model], axis=1)[:, -1] for model in self._models]
+        # It adds one by one, in LightGBM's order: np.sum would add pairwise.
+        sums = np.bincount(self._sums, values.ravel(), self._n_sums)
+        return np.asarray(sums, np.float64).reshape(-1, len(KNOWN_STRATEGIES))
 
 
 @lru_cache(maxsize=4)
@@ -149,23 +139,24 @@ def forest_of(boosters: tuple[Booster, ...]) -> Forest | None:
 
 
 def _trees(booster: Booster) -> list[_Tree] | None:
-    if booster.feature_names != list(FEATURE_NAMES):
+    if not _COLUMN.keys() >= set(booster.feature_names):
         return None
+    columns = [_COLUMN[name] for name in booster.feature_names]
     head, *texts = _TREE.split(booster.text.split("\nend of trees")[0])
     if "num_tree_per_iteration=1\n" not in head or "average_output" in head:
         return None
-    trees = [_tree(dict(_FIELD.findall(text))) for text in texts]
+    trees = [_tree(dict(_FIELD.findall(text)), columns) for text in texts]
     return None if None in trees else [tree for tree in trees if tree is not None]
 
 
-def _tree(fields: Mapping[str, str]) -> _Tree | None:
+def _tree(fields: Mapping[str, str], column: Sequence[int]) -> _Tree | None:
     n_leaves = int(fields["num_leaves"])
     if n_leaves > _LEAVES or fields["num_cat"] != "0" or fields.get("is_linear", "0") != "0":
         return None
     values = [float(value) for value in fields["leaf_value"].split()]
     if n_leaves == 1:
         return _Tree([], values)
-    columns, types, lefts, rights = (
+    features, types, lefts, rights = (
         [int(value) for value in fields[name].split()]
         for name in ("split_feature", "decision_type", "left_child", "right_child")
     )
@@ -183,24 +174,20 @@ def _tree(fields: Mapping[str, str]) -> _Tree | None:
         lost = (1 << len(tree.leaves)) - (1 << first)
         add(rights[node])
         missing = _TYPES[types[node]]
-        tree.splits.append(_Split(columns[node], missing, thresholds[node], _ALL & ~lost))
+        tree.splits.append(_Split(column[features[node]], missing, thresholds[node], lost))
 
     add(0)
     return tree
 
 
-def _is_shared(split: _Split) -> bool:
-    return split.column not in _ARTEFACT and split.column not in _OWN
-
-
-def _left(tree: _Tree, strategy: int) -> int:
-    """The leaves that are left by what a strategy decides by itself."""
-    left = _ALL
+def _lost(tree: _Tree, strategy: int) -> int:
+    """The leaves that are lost by what a strategy decides by itself."""
+    lost = 0
     for split in tree.splits:
         own = _OWN.get(split.column)
         value = None if own is None else _VALUES[strategy][own]
         if split.column in _ARTEFACT and not _READS[strategy]:
             value = np.nan  # as features.matrix has it
         if value is not None and not split.holds(value):
-            left &= split.kept
-    return left
+            lost |= split.lost
+    return lost

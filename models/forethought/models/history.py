@@ -10,11 +10,11 @@ before: nothing here looks at a clock or at a log.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ Vector = NDArray[np.float32]
 Sums = NDArray[np.float64]
 
 CONTEXTS: Final = 512
-"""Of one tenant: the similarity to all of them is what a decision pays for, about 20 µs."""
+"""Of one tenant: the similarity to all of them is what a decision may have to pay for."""
 
 ALL_CONTEXTS: Final = 2048
 """Of all tenants together: with their queries, at most 20 MB."""
@@ -39,6 +39,10 @@ SHARPNESS: Final = 10.0
 tenth of cosine is much."""
 
 _NEAR: Final = ("near_similarity", "near_right", "near_quality", "near_queries")
+_TOLD: Final = {
+    whose: tuple(f"{whose}_{n}" for n in ("queries", "right", "queries_per_context", "gap_s"))
+    for whose in ("tenant", "app")
+}
 _BY_CONTEXT: Final = 3
 REMEMBERED: Final = tuple(feature.name for feature in HISTORY_FEATURES)[_BY_CONTEXT:]
 """The features that ``History`` gives; the first three are the context's own record."""
@@ -60,8 +64,8 @@ _N_SUMS: Final = 10
 class Precedents:
     """What a decision may know of the past.
 
-    ``values`` are features by name; ``queries`` the embeddings of earlier queries on the same
-    context, (n, dim), None where there were none.
+    ``values`` are the features ``REMEMBERED`` by name, in their order; ``queries`` the embeddings
+    of earlier queries on the same context, (n, dim), None where there were none.
     """
 
     values: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
@@ -77,6 +81,20 @@ class Precedents:
 NO_PRECEDENTS: Final = Precedents()
 
 
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """The rows of a table that are nearest to ``vector``, their weights, (n,), and their cosine.
+
+    True while the table's contexts are those of ``version``. ``rows`` is None where there are none.
+    """
+
+    vector: Vector
+    version: int
+    rows: NDArray[np.intp] | None
+    weights: Sums
+    cosine: float
+
+
 @dataclass(slots=True)
 class _Remembered:
     """A context in its tenant's table."""
@@ -85,8 +103,8 @@ class _Remembered:
     application: str | None
     row: int
     last_at: float
-    queries: deque[NDArray[np.float16]] = field(default_factory=lambda: deque(maxlen=QUERIES))
-    stacked: NDArray[np.float16] | None = None
+    queries: NDArray[np.float16] | None = None
+    near: _Near | None = None
 
 
 class _Tenant:
@@ -100,6 +118,8 @@ class _Tenant:
         self.total = np.zeros(_N_SUMS)
         self.applications: dict[str, Sums] = {}
         self.contexts: OrderedDict[str, None] = OrderedDict()
+        self.version = 0
+        """Counts the contexts that came or went."""
 
     def new_row(self, vector: Vector) -> int:
         row = self.free.pop() if self.free else self.used
@@ -108,7 +128,14 @@ class _Tenant:
             self.sums = np.concatenate([self.sums, np.zeros_like(self.sums)])
         self.used = max(self.used, row + 1)
         self.vectors[row] = vector
+        self.version += 1
         return row
+
+    def free_row(self, row: int) -> None:
+        self.sums[row] = 0.0
+        self.vectors[row] = 0.0
+        self.free.append(row)
+        self.version += 1
 
 
 class History:
@@ -146,11 +173,11 @@ class History:
             values["hist_quality"] = _mean(sums[_QUALITY], sums[_QUALITY_N])
             values["hist_surprisal"] = _mean(sums[_SURPRISAL], sums[_SURPRISAL_N])
         if vector is not None:
-            values.update(_nearest(table, vector, None if own is None else own.row))
+            values.update(_nearest(table, vector, own))
         values.update(_told("tenant", table.total))
         if application is not None and application in table.applications:
             values.update(_told("app", table.applications[application]))
-        return Precedents(values, None if own is None else _stacked(own))
+        return Precedents(values, None if own is None else own.queries)
 
     def asked(
         self,
@@ -179,8 +206,10 @@ class History:
             own.last_at = max(at, own.last_at)
         self._add(own, _QUERIES_, 1.0)
         if query is not None:
-            own.queries.append(query.astype(np.float16))
-            own.stacked = None
+            latest, earlier = query.astype(np.float16)[None], own.queries
+            own.queries = (
+                latest if earlier is None else np.concatenate([earlier[1 - QUERIES :], latest])
+            )
         if len(table.contexts) > self._per_tenant:
             self.forget(next(iter(table.contexts)))
         elif len(self._contexts) > self._in_all:
@@ -227,9 +256,7 @@ class History:
             of_application -= left
             if of_application[_CONTEXTS_] < 1:
                 del table.applications[own.application]
-        table.sums[own.row] = 0.0
-        table.vectors[own.row] = 0.0
-        table.free.append(own.row)
+        table.free_row(own.row)
 
     def _add(self, own: _Remembered, column: int, value: float) -> None:
         table = self._tenants[own.tenant]
@@ -242,8 +269,31 @@ class History:
             sums[column] += value
 
 
-def _nearest(table: _Tenant, vector: Vector, own: int | None) -> dict[str, float]:
-    """The tenant's other contexts near ``vector``, weighted by how near."""
+def _nearest(table: _Tenant, vector: Vector, own: _Remembered | None) -> dict[str, float]:
+    """The tenant's other contexts near ``vector``, weighted by how near.
+
+    Which they are is kept with a context while none came or went: looking for them reads half a
+    megabyte and puts all else out of the processor's caches. What came of them changes, and is
+    summed each time.
+    """
+    near = None if own is None else own.near
+    if near is None or near.vector is not vector or near.version != table.version:
+        near = _neighbours(table, vector, None if own is None else own.row)
+        if own is not None:
+            own.near = near
+    if near.rows is None:
+        return {}
+    sums = (near.weights @ table.sums.take(near.rows, axis=0)).tolist()
+    found = (
+        near.cosine,
+        _mean(sums[_RIGHT], sums[_RIGHT_N]),
+        _mean(sums[_QUALITY], sums[_QUALITY_N]),
+        _mean(sums[_QUERIES_], sums[_CONTEXTS_]),
+    )
+    return dict(zip(_NEAR, found, strict=True))
+
+
+def _neighbours(table: _Tenant, vector: Vector, own: int | None) -> _Near:
     cosines = table.vectors[: table.used] @ vector
     if table.free:
         cosines[table.free] = -math.inf
@@ -254,34 +304,22 @@ def _nearest(table: _Tenant, vector: Vector, own: int | None) -> dict[str, float
     near = cosines[rows]
     nearest = float(near.max())
     if nearest == -math.inf:
-        return {}
+        return _Near(vector, table.version, None, np.zeros(0), nearest)
     weights = np.exp(SHARPNESS * (near - nearest).astype(np.float64))
-    sums = (weights @ table.sums[rows]).tolist()
-    found = (
-        nearest,
-        _mean(sums[_RIGHT], sums[_RIGHT_N]),
-        _mean(sums[_QUALITY], sums[_QUALITY_N]),
-        _mean(sums[_QUERIES_], sums[_CONTEXTS_]),
-    )
-    return dict(zip(_NEAR, found, strict=True))
+    return _Near(vector, table.version, rows, weights, nearest)
 
 
-def _told(whose: str, sums: Sums) -> dict[str, float]:
+def _told(whose: Literal["tenant", "app"], sums: Sums) -> dict[str, float]:
     total = sums.tolist()
-    return {
-        f"{whose}_queries": total[_QUERIES_],
-        f"{whose}_right": _mean(total[_RIGHT], total[_RIGHT_N]),
-        f"{whose}_queries_per_context": _mean(total[_QUERIES_], total[_CONTEXTS_]),
-        f"{whose}_gap_s": _mean(total[_GAP_S], total[_GAPS]),
-    }
+    found = (
+        total[_QUERIES_],
+        _mean(total[_RIGHT], total[_RIGHT_N]),
+        _mean(total[_QUERIES_], total[_CONTEXTS_]),
+        _mean(total[_GAP_S], total[_GAPS]),
+    )
+    return dict(zip(_TOLD[whose], found, strict=True))
 
 
 def _mean(total: float, n: float) -> float:
     # Weights of neighbours may be small, counts less than a half are rounding.
     return total / n if n > 1e-9 else math.nan
-
-
-def _stacked(own: _Remembered) -> NDArray[np.float16] | None:
-    if own.stacked is None and own.queries:
-        own.stacked = np.stack(list(own.queries))
-    return own.stacked

@@ -102,6 +102,16 @@ class KindModel:
         """The log-odds of each row, shape (n,)."""
         return np.asarray(np.einsum("ij,ij->i", self.weights[rows.strategy], rows.kinds))
 
+    def of_decision(self, row: Floats) -> Floats:
+        """The log-odds of each of ``KNOWN_STRATEGIES`` for a ``features.decision_row``.
+
+        As those of its matrix, whose rows are one kind of context.
+        """
+        kinds = row.take(_COLUMNS)
+        kinds[np.isnan(kinds)] = 0.0
+        kinds[0] = 1.0
+        return np.asarray(np.einsum("ij,j->i", self.weights, kinds))
+
     def contributions(self, rows: KindRows) -> dict[str, float]:
         """By feature, what the first row has beside the mean of all strategies on a mean context.
 

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from forethought.models import boosting
 from forethought.models.booster import Booster
 from forethought.models.calibration import IDENTITY, Calibration, Floats, fit_calibration, sigmoid
-from forethought.models.features import FEATURE_NAMES, matrix
-from forethought.models.forest import forest_of
+from forethought.models.features import FEATURE_NAMES, KNOWN_STRATEGIES, matrix
 from forethought.models.history import REALISED
 from forethought.models.kinds import KindModel, KindRows
 from forethought.models.spread import Spread
@@ -45,10 +44,13 @@ INCREASING: Final[Mapping[Head, frozenset[str]]] = {
     "latency_ms": frozenset({"req_max_tokens", "ctx_chars", "art_tokens"}),
 }
 
+_AMOUNTS: Final[tuple[Head, ...]] = HEADS[1:]
+"""The heads that predict logarithms."""
+
 _MEAN_RATIO_BOUNDS: Final = (0.5, 3.0)
-_USES_LEARNED: Final = FEATURE_NAMES.index("strategy_uses_learned")
 _MAX_TOKENS: Final = FEATURE_NAMES.index("req_max_tokens")
 Values = NDArray[Any] | Sequence[float]
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,17 @@ class OutcomeModel:
     calibration: Calibration
     mean_ratio: Mapping[Head, float]
     spread: Mapping[Head, Spread] = field(default_factory=dict)
+    _ratios: Floats = field(init=False, repr=False, compare=False)
+    """The mean ratios, (2, 1), and what leads to nine answers in ten, (2, n_strategies), as arrays
+    for both heads: to make these anew takes longer than to use them."""
+    _p90: Floats = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ratios = [[self.mean_ratio.get(head, np.nan)] for head in _AMOUNTS]
+        every = np.arange(len(KNOWN_STRATEGIES))
+        p90 = [self._residuals(head, every, 0.9) for head in _AMOUNTS]
+        object.__setattr__(self, "_ratios", np.array(ratios))
+        object.__setattr__(self, "_p90", np.array(p90))
 
     @classmethod
     def fit(
@@ -173,20 +186,21 @@ class OutcomeModel:
 
     def predict(self, X: Floats) -> OutcomePrediction:
         """Predict for the rows of ``features.matrix``."""
-        return self._predicted(X, [self.boosters[head].predict(X, raw=True) for head in HEADS])
+        rows = KindRows.of(X)
+        scores = np.array([self.boosters[head].predict(X, raw=True) for head in HEADS])
+        p90 = self._p90[:, rows.strategy]
+        return self._predicted(self.kinds(rows), scores, p90, limit=X[:, _MAX_TOKENS])
 
-    def predict_for(self, row: Mapping[str, float], strategies: Sequence[str]) -> OutcomePrediction:
-        """Predict for one decision answered by each of ``strategies``.
+    def of_scores(self, row: Floats, scores: Floats) -> OutcomePrediction:
+        """Predict for one decision, answered by each of ``KNOWN_STRATEGIES``.
 
-        As ``predict`` of their matrix, in a third of its time (``forest``).
+        Args:
+            row: Its ``features.decision_row``.
+            scores: The raw scores of the heads' trees, shape (n_heads, n_strategies).
         """
-        X = matrix([row] * len(strategies), strategies)
-        forest = forest_of(tuple(self.boosters[head] for head in HEADS))
-        if forest is None or not len(X):
-            return self.predict(X)
-        # The features of the learned context are NaN where it is not read.
-        fullest = X[int(X[:, _USES_LEARNED].argmax())]
-        return self._predicted(X, forest.scores(fullest, strategies))
+        return self._predicted(
+            self.kinds.of_decision(row), scores, self._p90, limit=row[_MAX_TOKENS]
+        )
 
     def quantile(self, head: Head, X: Floats, level: float) -> Floats:
         """What a share ``level`` (of ``spread.LEVELS``) of such answers stays below, shape (n,).
@@ -194,7 +208,9 @@ class OutcomeModel:
         Of tokens or latency. NaN where the head has no spread.
         """
         typical = boosting.predict(self.boosters[head], X)
-        return self._quantile(head, typical, KindRows.of(X), X, level)
+        above = self._residuals(head, KindRows.of(X).strategy, level)
+        found = np.maximum(np.expm1(typical + above), 0.0)
+        return self._limited(found, X[:, _MAX_TOKENS]) if head == "tokens" else np.asarray(found)
 
     def explain(self, row: Floats, head: Head = "quality") -> list[tuple[str, float]]:
         """What each feature adds to the score of one row of ``features.matrix``, largest first.
@@ -245,34 +261,36 @@ class OutcomeModel:
             spread={head: Spread.from_json(spread[head]) for head in HEADS if head in spread},
         )
 
-    def _predicted(self, X: Floats, scores: Sequence[Floats]) -> OutcomePrediction:
-        """The prediction, from the trees' raw scores of each head in the order of ``HEADS``."""
-        of_trees, tokens, latency = scores
-        rows = KindRows.of(X)
-        quality = self.calibration(sigmoid(self.kinds(rows) + of_trees))
+    def _predicted(
+        self, kinds: Floats, scores: Floats, p90: Floats, *, limit: Floats
+    ) -> OutcomePrediction:
+        """The prediction of n rows.
+
+        From the log-odds of their kinds, (n,), the raw scores of the heads' trees, (3, n), what
+        leads from typical logarithms to nine answers in ten, (2, n), and the client's limits.
+        """
+        quality = self.calibration(sigmoid(kinds + scores[0]))
+        typical = scores[1:]
+        amounts = np.maximum(np.expm1(np.concatenate((typical, typical + p90))), 0.0)
+        means = amounts[:2] * self._ratios
         return OutcomePrediction(
             quality=quality.mean,
-            tokens=self._mean("tokens", tokens),
-            latency_ms=self._mean("latency_ms", latency),
+            tokens=means[0],
+            latency_ms=means[1],
             quality_low=quality.low,
             quality_high=quality.high,
-            tokens_p90=self._quantile("tokens", tokens, rows, X, 0.9),
-            latency_ms_p90=self._quantile("latency_ms", latency, rows, X, 0.9),
+            tokens_p90=self._limited(amounts[2], limit),
+            latency_ms_p90=amounts[3],
         )
 
-    def _mean(self, head: Head, typical: Floats) -> Floats:
-        """The mean, from predicted logarithms of shape (n,)."""
-        return np.asarray(np.maximum(np.expm1(typical), 0.0) * self.mean_ratio[head])
-
-    def _quantile(
-        self, head: Head, typical: Floats, rows: KindRows, X: Floats, level: float
-    ) -> Floats:
+    def _residuals(self, head: Head, strategy: Places, level: float) -> Floats:
+        """What to add to typical logarithms of these strategies, (n,); NaN without a spread."""
         spread = self.spread.get(head)
-        if spread is None:
-            return np.full(len(X), np.nan)
-        found = np.maximum(np.expm1(typical + spread.of(rows.strategy, level)), 0.0)
-        # No answer is longer than its limit. NaN, no limit, bounds nothing.
-        return np.fmin(found, X[:, _MAX_TOKENS]) if head == "tokens" else np.asarray(found)
+        return np.full(len(strategy), np.nan) if spread is None else spread.of(strategy, level)
+
+    def _limited(self, tokens: Floats, limit: Floats) -> Floats:
+        """No answer is longer than its limit. NaN, no limit, bounds nothing."""
+        return np.asarray(np.fmin(tokens, limit)) if "tokens" in self.spread else tokens
 
 
 def head_problem(

@@ -8,6 +8,7 @@ from the context and its history alone, so that sleep can be decided on.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -27,6 +28,9 @@ STRATEGY: Final = "learned:low"
 """The strategy whose logged outcomes are the labels."""
 
 PREDICTABILITY_NAMES: Final = tuple(feature.name for feature in CONTEXT_FEATURES + HISTORY_FEATURES)
+
+_MOST: Final = 709.0
+"""The exponential of more is no double."""
 
 Row = Mapping[str, float]
 
@@ -129,6 +133,17 @@ class PredictabilityModel:
     def predict(self, rows: Sequence[Row]) -> Interval:
         """Mean and 90% interval of the predictability of each row's context, each (n,)."""
         return self.calibration(boosting.predict(self.booster, _matrix(rows)))
+
+    def of_score(self, score: float) -> Interval:
+        """The same of one row, each (1,), from the raw score of the trees; see ``can_score``."""
+        # As LightGBM does it, to the last bit: numpy's exponential is another one.
+        raw = 1.0 / (1.0 + math.exp(-score)) if score > -_MOST else 0.0
+        return self.calibration(np.array([raw]))
+
+    @property
+    def can_score(self) -> bool:
+        """Whether the trees' score is a log-odds, as it is in all models that are fitted here."""
+        return self.booster.objective == "cross_entropy"
 
     def explain(self, row: Row) -> list[tuple[str, float]]:
         """TreeSHAP contributions in log-odds, largest first."""

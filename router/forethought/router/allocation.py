@@ -131,21 +131,24 @@ def preferred(candidates: Sequence[Candidate], preferences: Preferences) -> str:
 def with_propensities(
     candidates: Sequence[Candidate], preferences: Preferences
 ) -> tuple[Candidate, ...]:
-    """Set each candidate's propensity: a floor for the admissible, more within the quality bound.
+    """The candidates with their ``propensities``."""
+    found = propensities(candidates, preferences)
+    return tuple(c.with_propensity(p) for c, p in zip(candidates, found, strict=True))
+
+
+def propensities(candidates: Sequence[Candidate], preferences: Preferences) -> list[float]:
+    """Each candidate's propensity: a floor for the admissible, more within the quality bound.
 
     The floor is ``exploration`` shared evenly, the rest is shared by ``exploration_kind``. They
     sum to 1 over the admissible candidates; an excluded one has 0.
     """
     admissible = _admissible(candidates)
     shares = _shares(acceptable(candidates, preferences) or admissible[:1], preferences)
-    floor = preferences.exploration / len(admissible)
-
-    def propensity(candidate: Candidate) -> float:
-        if candidate.excluded is not None:
-            return 0.0
-        return floor + (1.0 - preferences.exploration) * shares.get(candidate.strategy, 0.0)
-
-    return tuple(c.with_propensity(propensity(c)) for c in candidates)
+    floor, rest = preferences.exploration / len(admissible), 1.0 - preferences.exploration
+    return [
+        0.0 if c.excluded is not None else floor + rest * shares.get(c.strategy, 0.0)
+        for c in candidates
+    ]
 
 
 def _admissible(candidates: Sequence[Candidate]) -> list[Candidate]:

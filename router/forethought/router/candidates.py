@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from forethought.models.features import KNOWN_STRATEGIES
+from forethought.models.outcome import OutcomePrediction
 from forethought.router.allocation import Preferences, utility, with_propensities
 from forethought.router.blending import Offset, Offsets, logged_offsets
 from forethought.router.pricing import Prices, cost
@@ -25,31 +27,54 @@ def predict_candidates(
     preferences: Preferences,
     offsets: Offsets | None = None,
 ) -> tuple[Candidate, ...]:
-    """Predict every admissible strategy's outcome and utility, in one call a head.
+    """Predict every admissible strategy's outcome and utility, in one pass.
 
     ``offsets`` are what the tenant's own answers add to the policy's qualities. Raises ValueError
-    where a prediction is not finite.
+    where a prediction is not finite, or a strategy is one that nothing predicts.
     """
-    names = [n for n, why in excluded.items() if why is None]
-    predicted = bundle.outcome.predict_for(features, names)
+    outcome = bundle.foresee(features).outcome
+    return candidates_of(outcome, excluded, inputs, prices, preferences, offsets)
+
+
+def candidates_of(
+    outcome: OutcomePrediction,
+    excluded: Mapping[str, str | None],
+    inputs: Mapping[str, Usage],
+    prices: Prices | None,
+    preferences: Preferences,
+    offsets: Offsets | None = None,
+) -> tuple[Candidate, ...]:
+    """The same from a prediction for each of ``KNOWN_STRATEGIES``."""
+    predicted = dict(
+        zip(
+            KNOWN_STRATEGIES,
+            zip(
+                outcome.quality.tolist(),
+                outcome.quality_low.tolist(),
+                outcome.quality_high.tolist(),
+                outcome.tokens.tolist(),
+                outcome.tokens_p90.tolist(),
+                outcome.latency_ms.tolist(),
+                outcome.latency_ms_p90.tolist(),
+                strict=True,
+            ),
+            strict=True,
+        )
+    )
     found: dict[str, Candidate] = {}
-    for name, quality, low, high, tokens, tokens_p90, latency_ms, latency_ms_p90 in zip(
-        names,
-        predicted.quality.tolist(),
-        predicted.quality_low.tolist(),
-        predicted.quality_high.tolist(),
-        predicted.tokens.tolist(),
-        predicted.tokens_p90.tolist(),
-        predicted.latency_ms.tolist(),
-        predicted.latency_ms_p90.tolist(),
-        strict=True,
-    ):
+    for name, why in excluded.items():
+        if why is not None:
+            continue
+        if name not in predicted:
+            message = f"nothing predicts {name!r}; known: {', '.join(KNOWN_STRATEGIES)}"
+            raise ValueError(message)
+        quality, low, high, tokens, tokens_p90, latency_ms, latency_ms_p90 = predicted[name]
         if not math.isfinite(quality + tokens + latency_ms):
             message = f"the prediction for {name} is not finite"
             raise ValueError(message)
         offset = None if offsets is None else offsets.get(name)
         if offset is not None:
-            quality, low, high = offset.moved(quality, low, high)  # noqa: PLW2901
+            quality, low, high = offset.moved(quality, low, high)
         spent = cost(inputs[name], prices, output_tokens=round(tokens))
         found[name] = Candidate(
             strategy=name,

@@ -17,9 +17,9 @@ from forethought.models.features import (
     FEATURE_VERSION,
     FeatureExtractor,
 )
-from forethought.router.allocation import Preferences, preferred, with_propensities
+from forethought.router.allocation import Preferences, preferred, propensities
 from forethought.router.blending import Blending
-from forethought.router.candidates import predict_candidates
+from forethought.router.candidates import candidates_of
 from forethought.router.experience import Experience
 from forethought.router.pricing import PriceTable
 from forethought.router.records import (
@@ -108,7 +108,9 @@ class Decider:
             return self._fallback(situation, features, "no policy is loaded")
         try:
             foreseen = self._predict(bundle, situation, features, excluded, preferences)
-            candidates = with_propensities(foreseen.candidates, preferences)
+            candidates = foreseen.candidates
+            for candidate, p in zip(candidates, propensities(candidates, preferences), strict=True):
+                candidate.settle(p)
             own = preferred(candidates, preferences)
         except Exception:
             log.exception("prediction failed; falling back to direct")
@@ -256,10 +258,11 @@ class Decider:
         offsets = None
         if self.blending is not None:
             offsets = self.blending.of(bundle.version, situation.tenant, situation.model)
-        candidates = predict_candidates(
-            bundle, features, predictable, expected_inputs(situation), prices, preferences, offsets
+        foresight = bundle.foresee(features)
+        candidates = candidates_of(
+            foresight.outcome, predictable, expected_inputs(situation), prices, preferences, offsets
         )
-        found = bundle.predictability.predict([features])
+        found = foresight.predictability
         context = situation.context
         seen = 0 if context is None else context.n_queries
         expected = seen + 1 + bundle.demand.expected_more(seen + 1)

@@ -33,7 +33,7 @@ COUNTED: Final = frozenset({"ok", "cancelled", "failed"})
 APPLICATION_CHARS: Final = 512
 """Of a system prompt's first paragraph; longer ones are told apart by their beginning."""
 
-_VECTORS: Final = 1024
+_SEEN: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +86,21 @@ def application_of(messages: Sequence[Message]) -> str | None:
     return hashlib.sha256(first.encode(errors="replace")).hexdigest()[:16] if first else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a context's text says of it, worked out once."""
+
+    vector: Vector | None
+    application: str | None
+
+
 class Experience:
     """The past of this process's tenants. For one event loop; only ``load`` leaves it."""
 
     def __init__(self, extractor: FeatureExtractor) -> None:
         self._extractor = extractor
         self._history = History()
-        self._vectors: OrderedDict[str, Vector] = OrderedDict()
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._early: list[Callable[[History], None]] | None = None
         """What came while the log is being read."""
 
@@ -100,17 +108,17 @@ class Experience:
         """What is known now of a context with the embedding ``vector`` (dim,), and around it."""
         if context is None:
             return self._history.precedents(tenant, None, None, None)
-        if vector is not None and context.id not in self._vectors:
-            self._keep(context.id, vector)
-        application = application_of(context.messages)
-        return self._history.precedents(tenant, context.id, application, vector)
+        seen = self._seen.get(context.id)
+        if seen is None or (seen.vector is None and vector is not None):
+            seen = self._see(context, vector)
+        return self._history.precedents(tenant, context.id, seen.application, vector)
 
     def asked(self, event: Asked, context: Context) -> None:
         """Count a query that was answered."""
-        vector = self._vectors.get(context.id)
-        if vector is None:
-            vector = self._extractor.context_embedding(context.text)
-        self._change(lambda history: self._tell(history, event, context, vector))
+        seen = self._seen.get(context.id)
+        if seen is None or seen.vector is None:
+            seen = self._seen_of(context)
+        self._change(lambda history: self._tell(history, event, context, seen))
 
     def heard(self, event: Judged | Scored) -> None:
         """Take up what was said of an answer, or measured of a query."""
@@ -118,7 +126,7 @@ class Experience:
 
     def forget(self, context_id: str) -> None:
         """Drop a context that was deleted."""
-        self._vectors.pop(context_id, None)
+        self._seen.pop(context_id, None)
         self._change(lambda history: history.forget(context_id))
 
     async def load(self, read: Callable[[float], Past], until: float, executor: Executor) -> None:
@@ -139,12 +147,12 @@ class Experience:
 
     def recalled(self, contexts: Mapping[str, Context], events: Iterable[Event]) -> History:
         """The past that these events make."""
-        history, vectors = History(), dict[str, Vector]()
+        history, seen = History(), dict[str, _Seen]()
         for event in events:
             context = contexts[event.context_id]
-            if context.id not in vectors:
-                vectors[context.id] = self._extractor.context_embedding(context.text)
-            self._tell(history, event, context, vectors[context.id])
+            if context.id not in seen:
+                seen[context.id] = self._seen_of(context)
+            self._tell(history, event, context, seen[context.id])
         return history
 
     def _change(self, change: Callable[[History], None]) -> None:
@@ -158,7 +166,7 @@ class Experience:
         history: History,
         event: Event,
         context: Context | None = None,
-        vector: Vector | None = None,
+        seen: _Seen | None = None,
     ) -> None:
         if isinstance(event, Judged):
             history.judged(
@@ -169,17 +177,22 @@ class Experience:
             )
         elif isinstance(event, Scored):
             history.scored(event.context_id, event.nats_per_token)
-        elif context is not None and vector is not None:
+        elif context is not None and seen is not None and seen.vector is not None:
             history.asked(
                 tenant=context.tenant,
                 context_id=context.id,
-                application=application_of(context.messages),
-                vector=vector,
+                application=seen.application,
+                vector=seen.vector,
                 query=self._extractor.query_embedding(event.query) if event.query else None,
                 at=event.created_at,
             )
 
-    def _keep(self, context_id: str, vector: Vector) -> None:
-        self._vectors[context_id] = vector
-        if len(self._vectors) > _VECTORS:
-            self._vectors.popitem(last=False)
+    def _seen_of(self, context: Context) -> _Seen:
+        vector = self._extractor.context_embedding(context.text)
+        return _Seen(vector, application_of(context.messages))
+
+    def _see(self, context: Context, vector: Vector | None) -> _Seen:
+        seen = self._seen[context.id] = _Seen(vector, application_of(context.messages))
+        if len(self._seen) > _SEEN:
+            self._seen.popitem(last=False)
+        return seen
