@@ -40,7 +40,7 @@ _MAX_REDIRECTS: Final = 20
 
 _FIRST_BYTES: Final = 1024
 """Of a stream, some three events. The client waits for the first of them, and not for all that has
-come behind it: to take and to read that costs time too."""
+come with it, whose reading costs time too."""
 
 _LARGE_BODY: Final = 2**20
 """From here on aiohttp wants to send a body in parts, as it would hold the event loop."""
@@ -199,9 +199,13 @@ class HttpClient:
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
-            if first := await response.content.read(_FIRST_BYTES):
-                yield first
-            async for chunk in response.content.iter_any():
+            chunks = response.content.iter_any()
+            async for chunk in chunks:
+                yield chunk[:_FIRST_BYTES]
+                if len(chunk) > _FIRST_BYTES:
+                    yield chunk[_FIRST_BYTES:]
+                break
+            async for chunk in chunks:
                 yield chunk
         except FAILURES as error:
             raise self._failure(error, BROKE_OFF) from error
