@@ -4,7 +4,8 @@ All are in front of the same mock upstream, which answers at once. A round asks 
 request after the other, in random order, and what counts is the difference to the upstream itself
 in the same round. Then throughput: one of them at a time, in random order, several times. Ours
 predicts, decides and logs durably, as it does for users; sleep is off, since the mock has nothing
-to say asleep. It also runs with the log, the prediction and both switched off.
+to say asleep. It also runs with the log, the prediction and both switched off. Each was started
+once before, so that the time until it is ready is that of compiled modules, as pip leaves them.
 
 Needs: a quiet machine (refuses on a busy one). LiteLLM installs itself; --no-litellm: without it.
 Takes: 5 minutes, and 4 the first time for LiteLLM's environment.

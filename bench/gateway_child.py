@@ -11,6 +11,7 @@ from typing import Any
 
 from forethought.api.cli import main
 from forethought.router.decision import Decider
+from forethought.router.experience import Experience
 from forethought.router.log.writer import LogWriter
 
 
@@ -35,12 +36,16 @@ def without_log() -> None:
 
 
 def without_prediction() -> None:
-    """Every request is ``direct``, without a look at it."""
+    """Every request is ``direct``, without a look at it; nor is it kept for a later prediction."""
 
     def decide(self: Decider, situation: Any) -> Any:
         return self._fallback(situation, {}, "prediction is off")
 
+    def asked(_self: Any, *_event: Any) -> None:
+        return None
+
     Decider.decide = decide  # type: ignore[method-assign]
+    Experience.asked = asked  # type: ignore[method-assign,assignment]
 
 
 PARTS = {"log": without_log, "prediction": without_prediction}

@@ -55,12 +55,19 @@ def servers(folder: Path, litellm: Path | None, *, parts: bool) -> Iterator[list
         def started(name: str, command: Sequence[str], port: int) -> Server:
             return stack.enter_context(_running(name, command, port, folder))
 
+        def compiled(command: Sequence[str], port: int) -> None:
+            # Its modules are compiled by its first start, where no installer did it. How long
+            # that takes says nothing of the second start, or of an installed server's first.
+            with _running("first start", command, port, folder):
+                pass
+
         python, mock_port = sys.executable, _free_port()
         upstream = f"http://127.0.0.1:{mock_port}/v1"
         mock = [python, "-m", "bench.gateway_mock", "mock", str(mock_port)]
         found = [started(DIRECT, mock, mock_port)]
         port = _free_port()
         bare = [python, "-m", "bench.gateway_mock", "bare", str(port), upstream]
+        compiled(bare, port)
         found.append(started(BARE, bare, port))
         if litellm is not None:
             port = _free_port()
@@ -74,9 +81,12 @@ def servers(folder: Path, litellm: Path | None, *, parts: bool) -> Iterator[list
             program = ["bench.gateway_child", off] if off else ["forethought.api.cli", "serve"]
             options = [
                 "--port", str(port), "--base-url", upstream, "--model", MODEL, "--sleep", "off",
-                "--seed", "0", "--data-dir", str(folder / name.replace(" ", "-")),
+                "--seed", "0",
             ]  # fmt: skip
-            found.append(started(name, [python, "-m", *program, *options], port))
+            command = [python, "-m", *program, *options, "--data-dir"]
+            if name == OURS:
+                compiled([*command, str(folder / "first-start")], port)
+            found.append(started(name, [*command, str(folder / name.replace(" ", "-"))], port))
         yield found
 
 
@@ -102,7 +112,7 @@ def _running(name: str, command: Sequence[str], port: int, folder: Path) -> Iter
         stderr=log,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        env={**os.environ, **_WITHOUT_KEYS},
+        env=_environment(),
     )
     try:
         _wait(name, process, port, Path(log.name))
@@ -151,7 +161,13 @@ def _rss_kb(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
 
 
-# Its cheapest: no key is looked up.
+def _environment() -> dict[str, str]:
+    """Ours, in which what is compiled may be kept."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **_WITHOUT_KEYS}
+
+
+# LiteLLM's cheapest: no key is looked up.
 _WITHOUT_KEYS: Final = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
 
 _LITELLM: Final = """\

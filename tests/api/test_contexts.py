@@ -142,6 +142,15 @@ def test_metrics_count_what_happened(serve: Serve) -> None:
         assert line in text
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_whoever_has_an_answer_finds_it_in_the_metrics(serve: Serve, *, stream: bool) -> None:
+    server = serve()
+    for n in range(1, 11):
+        server.chat({"messages": [{"role": "user", "content": "one two"}], "stream": stream})
+        text = server.http.get("/metrics").text
+        assert f'forethought_outcomes_total{{status="ok"}} {n}.0' in text
+
+
 def test_a_conversation_that_began_with_document_and_question_keeps_its_context(
     server: ApiServer,
 ) -> None:

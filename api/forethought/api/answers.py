@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 
 from fastapi.responses import Response
@@ -19,18 +18,25 @@ class Sending(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
-        answering = asyncio.create_task(self.answer(send))
-        listening = asyncio.create_task(self.listen(receive))
+        answering = asyncio.current_task()
+        assert answering is not None  # noqa: S101 - a coroutine runs in one
+        gone = False
+
+        async def listen() -> None:
+            nonlocal gone
+            await self.listen(receive)
+            gone = True
+            answering.cancel()
+
+        listening = asyncio.create_task(listen())
         try:
-            await asyncio.wait({answering, listening}, return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                answering.result()
+            await self.answer(send)
+        except asyncio.CancelledError:
+            # Ended here, unless somebody else cancels this task too: the server that stops.
+            if not gone or answering.uncancel():
+                raise
         finally:
             listening.cancel()
-            if not answering.done():
-                answering.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await answering
 
     async def listen(self, receive: Receive) -> None:
         """Return when the client has hung up."""

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forethought.api import errors
 from forethought.api.description import describe
+from forethought.api.direct import InFront, serve_route
 from forethought.api.memory import settle
 from forethought.api.metrics import Metrics
 from forethought.api.requests import request_identity
@@ -32,7 +33,9 @@ from forethought.api.routes.forwarding import forwarding
 from forethought.api.services import opened
 from forethought.api.settings import Settings
 
-_DIRECT = (chat, messages, responses, passing)
+_DIRECT = tuple(
+    route for noun in (chat, messages, responses, passing) for route in noun.ROUTES
+)  # fmt: skip
 """What passes through: served by Starlette's own routes, without FastAPI's in between."""
 
 _ROUTES = (
@@ -49,12 +52,12 @@ _ROUTES = (
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the application. Nothing is opened before its lifespan begins."""
-    app = FastAPI(
+    app = Application(
         title="Forethought",
         version=version("forethought"),
         description="An OpenAI-compatible proxy that decides how much to think, and when.",
         lifespan=lifespan,
-        routes=[route for noun in _DIRECT for route in noun.ROUTES],  # first: most requests' own
+        routes=list(_DIRECT),  # first: most requests' own
     )
     app.state.settings = settings
     app.state.tenants = settings.tenants
@@ -68,6 +71,17 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+class Application(FastAPI):
+    """FastAPI's, with the routes of what passes through in front of its layers."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return InFront(
+            _DIRECT,
+            found=Counted(serve_route, metrics=self.state.metrics),
+            behind=super().build_middleware_stack(),
+        )
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Own the services while the application serves."""
@@ -78,7 +92,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class Counted:
-    """Counts every answer, gives it an ``x-request-id``, and answers where the app failed."""
+    """Counts every answer, gives it an ``x-request-id``, and answers what the app raised."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
@@ -102,7 +116,7 @@ class Counted:
         except Exception as error:
             if started:
                 raise
-            await errors.unexpected(scope, error)(scope, receive, counting)
+            await errors.reply_to(scope, error)(scope, receive, counting)
 
     def _complete(self, scope: Scope, start: Message) -> None:
         sent = start["headers"] = list(start.get("headers", ()))

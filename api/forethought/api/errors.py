@@ -63,12 +63,22 @@ def _shaped(
     return JSONResponse(content, status, headers)
 
 
-async def _forethought_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ForethoughtError)  # noqa: S101 - registered for this type
+def reply_to(scope: Scope, error: Exception) -> JSONResponse:
+    """The reply where a request ended in ``error``."""
+    if isinstance(error, ForethoughtError):
+        return _refusal(scope, error)
+    return unexpected(scope, error)
+
+
+def _refusal(scope: Scope, error: ForethoughtError) -> JSONResponse:
     headers = {"www-authenticate": "Bearer"} if error.http_status == 401 else None
     if isinstance(error, BudgetSpent):
         headers = {"x-should-retry": "false"}  # the SDKs would ask again and again
-    return _shaped(request.scope, openai_error(error), error.http_status, headers)
+    return _shaped(scope, openai_error(error), error.http_status, headers)
+
+
+async def _forethought_error(request: Request, error: Exception) -> JSONResponse:
+    return reply_to(request.scope, error)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -355,6 +355,7 @@ class Gateway:
         return Reply(error.http_status, headers, error_body(error))
 
     async def _finish(self, turn: Turn, outcome: Outcome) -> None:
+        """Make the outcome durable. What the reply does not need is done when it was sent."""
         turn.finished = True
         if turn.failed:
             outcome = _with_failures(turn, outcome)
@@ -362,11 +363,10 @@ class Gateway:
         if outcome.status == "ok":
             self._count_query(turn, outcome)
         turn.logged = await self._store(turn, outcome)
-        self._observer.finished(turn.decision, outcome, turn.overhead_ms())
-        if outcome.status == "ok" and self._surprisals is not None and turn.logged:
-            self._surprisals.answered(turn.decision, turn.context_text)
-        if outcome.status == "ok" and self._after_reply is not None:
-            self._after_reply(turn.known)
+        # In the loop's next round: the reply goes out in this one, and what the client asks when it
+        # has it is read after that.
+        overhead_ms = turn.overhead_ms()
+        asyncio.get_running_loop().call_soon(self._follow_up, turn, outcome, overhead_ms)
 
     def _finish_later(self, turn: Turn, outcome: Outcome) -> None:
         """Log the outcome of a turn that nobody waits for any more."""
@@ -379,6 +379,14 @@ class Gateway:
         self._count_query(turn, outcome)
         self._writer.post(*((outcome,) if turn.logged else (turn.decision, outcome)))
         self._observer.finished(turn.decision, outcome, turn.overhead_ms())
+
+    def _follow_up(self, turn: Turn, outcome: Outcome, overhead_ms: float) -> None:
+        """Tell everyone who wants to know of an answer: the metrics, sleep."""
+        self._observer.finished(turn.decision, outcome, overhead_ms)
+        if outcome.status == "ok" and self._surprisals is not None and turn.logged:
+            self._surprisals.answered(turn.decision, turn.context_text)
+        if outcome.status == "ok" and self._after_reply is not None:
+            self._after_reply(turn.known)
 
     def _admit(self, turn: Turn) -> None:
         """Count the query, and hold back the dearest it can cost where a hard cap asks for it."""

@@ -95,6 +95,21 @@ async def test_a_body_comes_as_it_is_sent() -> None:
         await upstream.aclose()
 
 
+@pytest.mark.parametrize("n_pieces", [1, 400], ids=["in one piece", "in many"])
+async def test_the_first_event_does_not_wait_for_all_that_came_with_it(n_pieces: int) -> None:
+    event = b"data: " + b"x" * 200 + b"\n\n"
+    piece = event * (400 // n_pieces)
+    framed = b"%x\r\n%b\r\n" % (len(piece), piece) * n_pieces
+    async with raw_server([CHUNKED + framed + b"0\r\n\r\n"]) as server:
+        upstream = upstream_of(server)
+        async with upstream.stream(BODY, {}) as answer:
+            await asyncio.sleep(0.05)  # all of it is there
+            first, *rest = [chunk async for chunk in answer.chunks]
+        await upstream.aclose()
+    assert len(event) <= len(first) < 10 * len(event)
+    assert first + b"".join(rest) == event * 400
+
+
 async def test_a_slow_reader_holds_the_server_back() -> None:
     piece = b"100000\r\n" + b"x" * 2**20 + b"\r\n"
     n = 100

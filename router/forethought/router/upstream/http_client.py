@@ -38,6 +38,10 @@ _READY: Final = Timeouts(connect_s=2.0, first_token_s=2.0, total_s=2.0)
 _MAX_REDIRECTS: Final = 20
 """As in the SDKs' client."""
 
+_FIRST_BYTES: Final = 1024
+"""Of a stream, some three events. The client waits for the first of them, and not for all that has
+come with it, whose reading costs time too."""
+
 _LARGE_BODY: Final = 2**20
 """From here on aiohttp wants to send a body in parts, as it would hold the event loop."""
 
@@ -195,7 +199,13 @@ class HttpClient:
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
-            async for chunk in response.content.iter_any():
+            chunks = response.content.iter_any()
+            async for chunk in chunks:
+                yield chunk[:_FIRST_BYTES]
+                if len(chunk) > _FIRST_BYTES:
+                    yield chunk[_FIRST_BYTES:]
+                break
+            async for chunk in chunks:
                 yield chunk
         except FAILURES as error:
             raise self._failure(error, BROKE_OFF) from error
