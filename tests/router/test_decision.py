@@ -1,106 +1,35 @@
+"""Which strategy is chosen, and what the record says of it."""
+
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from forethought.models.bundle import PolicyBundle
-from forethought.models.demand import DemandModel
 from forethought.models.embedding import Embeddings, HashEmbedder
 from forethought.models.features import DECISION_FEATURES, FEATURE_VERSION, FeatureExtractor
-from forethought.models.outcome import OutcomePrediction
-from forethought.models.predictability import PredictabilityModel
 from forethought.router.allocation import Preferences
-from forethought.router.blending import Blending
-from forethought.router.candidates import target_probabilities
 from forethought.router.decision import Decider
-from forethought.router.log import LogReader, LogWriter, Store
-from forethought.router.pricing import Prices, PriceTable
+from forethought.router.pricing import PriceTable
 from forethought.router.records import (
     Candidate,
-    Context,
-    GradedAnswer,
-    LearnedContext,
-    LoggedDecision,
-    Note,
 )
-from forethought.router.situation import Situation, _Cache
-from forethought.router.strategies import BY_NAME, STRATEGIES, Request
-from tests.models.synthetic import fit_outcome, make_decisions
+from forethought.router.situation import _Cache
+from forethought.router.strategies import BY_NAME, STRATEGIES
 from tests.router.chats import (
     DOCUMENT,
     QUESTION,
     chat,
     make_context,
     make_learned,
-    make_request,
     system,
     user,
 )
-
-PRICES = Prices(input=1.0, cached_input=0.1, output=4.0)
-BODY = chat(system(DOCUMENT), user(QUESTION))
-
-
-@pytest.fixture(scope="module")
-def bundle() -> PolicyBundle:
-    return _fitted(seed=1)
-
-
-@pytest.fixture(scope="module")
-def other_bundle() -> PolicyBundle:
-    return _fitted(seed=2)
-
-
-@pytest.fixture(scope="module")
-def prices() -> PriceTable:
-    return PriceTable({"m": PRICES})
-
-
-@pytest.fixture
-def decider(bundle: PolicyBundle, prices: PriceTable) -> Decider:
-    return make_decider(bundle, prices)
-
-
-def _fitted(*, seed: int) -> PolicyBundle:
-    data = make_decisions(24, seed=seed)
-    predictability = PredictabilityModel.fit(data.rows, data.quality, data.groups, seed=0)
-    return PolicyBundle.build(
-        predictability=predictability, outcome=fit_outcome(data), demand=DemandModel()
-    )
-
-
-def make_decider(bundle: PolicyBundle | None, prices: PriceTable, **changes: Any) -> Decider:
-    values: dict[str, Any] = {
-        "extractor": FeatureExtractor(HashEmbedder()),
-        "bundle": bundle,
-        "prices": prices,
-        "preferences": Preferences(exploration=0.2),
-        "rng": random.Random(1),
-    }
-    return Decider(**(values | changes))
-
-
-def make_situation(
-    body: dict[str, Any] = BODY,
-    *,
-    learned: LearnedContext | None = None,
-    context: Context | None = None,
-    **changes: Any,
-) -> Situation:
-    values: dict[str, Any] = {
-        "tenant": "acme",
-        "model": "m",
-        "request": make_request(body, learned=learned),
-        "context": context,
-        "now": 100.0,
-    }
-    return Situation(**(values | changes))
+from tests.router.deciding import BODY, PRICES, make_decider, make_situation, recalling
 
 
 def test_ids_of_decisions_are_in_the_order_of_time(decider: Decider) -> None:
@@ -187,17 +116,6 @@ def test_what_only_the_client_may_ask_for_is_predicted_and_marked(decider: Decid
     assert sum(c.propensity for c in made.candidates) == 1
 
 
-@pytest.mark.parametrize("forced", ["learned:low", "vote:3"])
-def test_a_forced_strategy_is_served_also_where_nothing_can_be_predicted(
-    bundle: PolicyBundle, prices: PriceTable, forced: str
-) -> None:
-    outcome: Any = BrokenOutcome(None)
-    decider = make_decider(replace(bundle, outcome=outcome), prices)
-    made = decider.decide(make_situation(learned=make_learned(), forced=forced))
-    assert (made.strategy, made.mode, made.propensity) == (forced, "forced", 1.0)
-    assert {c.quality for c in made.candidates} == {None}
-
-
 def test_the_preferences_that_were_used_are_recorded(decider: Decider) -> None:
     made = decider.decide(make_situation(context=make_context(BODY, n_queries=1)))
     assert made.preferences is not None
@@ -218,80 +136,6 @@ def test_the_preferences_that_were_used_are_recorded(decider: Decider) -> None:
 def test_what_cannot_be_forced_is_refused(decider: Decider, name: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         decider.decide(make_situation(forced=name))
-
-
-_PREDICTED = tuple(field.name for field in fields(OutcomePrediction))
-
-
-class BrokenOutcome:
-    """Predicts nothing, or not a number."""
-
-    def __init__(self, value: float | None) -> None:
-        self.value = value
-
-    def predict(self, X: Any) -> Any:  # noqa: N803 - the model's name for it
-        if self.value is None:
-            raise RuntimeError("corrupt booster")
-        broken = np.full(len(X), self.value)
-        return type("Prediction", (), dict.fromkeys(_PREDICTED, broken))
-
-
-class BrokenEmbedder:
-    dim = 64
-
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        raise RuntimeError("no vectors")
-
-
-@pytest.mark.parametrize("value", [None, np.nan, np.inf], ids=["raises", "nan", "infinite"])
-def test_a_broken_model_falls_back_to_direct(
-    bundle: PolicyBundle, prices: PriceTable, value: float | None
-) -> None:
-    outcome: Any = BrokenOutcome(value)
-    decider = make_decider(replace(bundle, outcome=outcome), prices)
-    made = decider.decide(make_situation(learned=make_learned()))
-    assert (made.strategy, made.mode, made.propensity) == ("direct", "fallback", 1.0)
-    assert made.reason == "direct, because the prediction failed."
-    assert made.policy_version == bundle.version
-    assert made.features
-    assert [c.strategy for c in made.candidates if c.propensity] == ["direct"]
-
-
-def test_broken_features_fall_back_to_direct(bundle: PolicyBundle, prices: PriceTable) -> None:
-    decider = make_decider(bundle, prices, extractor=FeatureExtractor(BrokenEmbedder()))
-    made = decider.decide(make_situation())
-    assert (made.strategy, made.mode, made.features) == ("direct", "fallback", {})
-    assert made.reason == "direct, because the features could not be computed."
-    forced = decider.decide(make_situation(forced="effort:low"))
-    assert (forced.strategy, forced.mode) == ("effort:low", "forced")
-
-
-def test_without_a_policy_direct_is_taken(prices: PriceTable) -> None:
-    decider = make_decider(None, prices)
-    made = decider.decide(make_situation())
-    assert (made.strategy, made.mode) == ("direct", "fallback")
-    assert (made.policy_version, made.predictability) == ("none", None)
-    assert made.reason == "direct, because no policy is loaded."
-    assert made.features
-
-
-def test_a_failure_outside_the_decision_is_recorded_as_a_fallback(decider: Decider) -> None:
-    made = decider.fall_back(make_situation(), "effort:low could not be prepared")
-    assert (made.strategy, made.mode, made.propensity) == ("direct", "fallback", 1.0)
-    assert made.reason == "direct, because effort:low could not be prepared."
-
-
-def test_the_record_names_the_policy_that_decided_also_when_it_is_replaced_meanwhile(
-    decider: Decider, bundle: PolicyBundle, other_bundle: PolicyBundle
-) -> None:
-    class Swapping(random.Random):
-        def choices(self, *args: Any, **options: Any) -> Any:
-            decider.bundle = other_bundle
-            return super().choices(*args, **options)
-
-    decider._rng = Swapping(1)
-    assert decider.decide(make_situation()).policy_version == bundle.version
-    assert decider.decide(make_situation()).policy_version == other_bundle.version
 
 
 def test_without_a_context_nothing_is_said_about_it(decider: Decider) -> None:
@@ -384,42 +228,6 @@ def test_the_caches_forget_what_was_used_least_recently() -> None:
     assert made == ["a", "b", "c", "b"]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(str(tmp_path / "log.sqlite")) as store:
-        yield store
-
-
-@pytest.mark.parametrize("model", ["m", "nobody-knows-it"], ids=["priced", "without a price"])
-def test_the_target_probabilities_of_the_logging_policy_are_the_logged_propensities(
-    bundle: PolicyBundle, prices: PriceTable, store: Store, model: str
-) -> None:
-    preferences = Preferences(exploration=0.3, latency_usd_per_s=0.0001)
-    decider = make_decider(bundle, prices, preferences=preferences)
-    with LogWriter(store) as writer:
-        for n in range(30):
-            body = chat(system(f"{n} {DOCUMENT * (n % 4)}"), user(f"How much is clause {n}?"))
-            learned = make_learned(tokens=100 * n) if n % 3 else None
-            context = make_context(body, id=f"ctx_{n}", n_queries=n % 2)
-            situation = make_situation(body, learned=learned, context=context, model=model)
-            writer.write_sync(replace(decider.decide(situation), context_id=None))
-    logged = list(LogReader(store).logged_decisions())
-    assert len(logged) == 30
-    for row in logged:
-        found = target_probabilities(row, bundle, preferences, prices.lookup(model))
-        assert found == {c.strategy: c.propensity for c in row.decision.candidates}
-
-
-def test_another_policys_target_probabilities_keep_the_logged_exclusions(
-    decider: Decider, other_bundle: PolicyBundle
-) -> None:
-    logged = LoggedDecision(decision=decider.decide(make_situation()))
-    found = target_probabilities(logged, other_bundle, Preferences(exploration=0.0), PRICES)
-    assert sum(found.values()) == 1
-    assert found["learned:low"] == found["learned:high"] == 0
-    assert set(found) == set(STRATEGIES)
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -456,67 +264,3 @@ def test_nothing_is_recalled_unless_the_server_allows_it(decider: Decider) -> No
         decision = decider.decide(recalling(BODY, may_recall=False))
         assert decision.strategy in STRATEGIES
         assert "recall" not in {c.strategy for c in decision.candidates}
-
-
-def test_notes_that_cannot_be_searched_do_not_stop_the_request(
-    decider: Decider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError
-
-    monkeypatch.setattr("forethought.router.strategies.recall._not_plain", fail)
-    assert decider.decide(recalling(BODY)).strategy in STRATEGIES
-
-
-def recalling(body: dict[str, Any], *, may_recall: bool = True) -> Situation:
-    note = Note(kind="computed", text=QUESTION, answer="36", confidence=1.0, verified=True)
-    found = make_request(body, learned=make_learned(notes=(note,)))
-    request = Request(body=body, split=found.split, learned=found.learned, may_recall=may_recall)
-    return Situation(
-        tenant="acme", model="m", request=request, context=make_context(body), now=20.0
-    )
-
-
-@pytest.mark.parametrize("kind", ["epsilon", "softmax", "thompson"])
-def test_a_blended_decision_can_be_made_again_from_its_record(
-    bundle: PolicyBundle, other_bundle: PolicyBundle, prices: PriceTable, tmp_path: Path, kind: Any
-) -> None:
-    blending = Blending()
-    blending.begin(bundle.version, concentration=5.0)
-    preferences = Preferences(exploration_kind=kind, quality_margin=0.5)
-    decider = make_decider(bundle, prices, blending=blending, preferences=preferences)
-    situation = make_situation(learned=make_learned(), context=make_context(BODY))
-    for n in range(8):
-        made = decider.decide(situation)
-        answered = next(c for c in made.candidates if c.strategy == made.strategy)
-        blending.judged(
-            bundle.version,
-            GradedAnswer(
-                decision_id=made.id, tenant="acme", model="m", context_id=f"ctx_{n}",
-                candidate=answered, quality=0.0,
-            ),
-        )  # fmt: skip
-    made = decider.decide(situation)
-    assert any(c.offset for c in made.candidates)
-    with Store.open(str(tmp_path / "log.sqlite")) as store:
-        with LogWriter(store) as writer:
-            writer.write_sync(made)
-        (logged,) = LogReader(store).logged_decisions()
-    again = target_probabilities(logged, bundle, preferences, PRICES)
-    assert again == pytest.approx({c.strategy: c.propensity for c in made.candidates}, abs=1e-9)
-    # Another policy would start without these answers.
-    unmoved = make_decider(other_bundle, prices, preferences=preferences).decide(situation)
-    other = target_probabilities(logged, other_bundle, preferences, PRICES)
-    assert other == pytest.approx({c.strategy: c.propensity for c in unmoved.candidates}, abs=1e-9)
-
-
-def test_blending_leaves_alone_what_nobody_judged(bundle: PolicyBundle, prices: PriceTable) -> None:
-    blending = Blending()
-    blending.begin(bundle.version, concentration=5.0)
-    plain = make_decider(bundle, prices).decide(make_situation())
-    blended = make_decider(bundle, prices, blending=blending).decide(make_situation())
-    for a, b in zip(plain.candidates, blended.candidates, strict=True):
-        assert (a.quality, a.propensity) == (b.quality, b.propensity)
-        if a.quality is not None:  # it may be another's quality: less is sure of it
-            assert (b.quality_low or 0) < (a.quality_low or 0)
-            assert (b.quality_high or 0) > (a.quality_high or 0)
