@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -108,6 +109,26 @@ async def test_the_first_event_does_not_wait_for_all_that_came_with_it(n_pieces:
         await upstream.aclose()
     assert len(event) <= len(first) < 10 * len(event)
     assert first + b"".join(rest) == event * 400
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.05], ids=["at once", "while it is read"])
+async def test_what_came_before_a_stream_broke_off_is_not_lost(pause_s: float) -> None:
+    event = b"data: " + b"x" * 200 + b"\n\n"
+    framed = b"%x\r\n%b\r\n" % (len(event), event) * 20
+    got: list[bytes] = []
+
+    async def read(chunks: AsyncIterator[bytes]) -> None:
+        async for chunk in chunks:
+            got.append(chunk)
+            await asyncio.sleep(pause_s)
+
+    async with raw_server([CHUNKED + framed, CLOSE]) as server:
+        upstream = upstream_of(server)
+        async with upstream.stream(BODY, {}) as answer:
+            with pytest.raises(UpstreamError):
+                await read(answer.chunks)
+        await upstream.aclose()
+    assert b"".join(got) == event * 20
 
 
 async def test_a_slow_reader_holds_the_server_back() -> None:

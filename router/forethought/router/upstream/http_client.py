@@ -40,7 +40,7 @@ _MAX_REDIRECTS: Final = 20
 
 _FIRST_BYTES: Final = 1024
 """Of a stream, some three events. The client waits for the first of them, and not for all that has
-come with it, whose reading costs time too."""
+come behind it: to take and to read that costs time too."""
 
 _LARGE_BODY: Final = 2**20
 """From here on aiohttp wants to send a body in parts, as it would hold the event loop."""
@@ -199,15 +199,13 @@ class HttpClient:
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
-            chunks = response.content.iter_any()
-            async for chunk in chunks:
-                yield chunk[:_FIRST_BYTES]
-                if len(chunk) > _FIRST_BYTES:
-                    yield chunk[_FIRST_BYTES:]
-                break
-            async for chunk in chunks:
+            if first := await response.content.read(_FIRST_BYTES):
+                yield first
+            async for chunk in response.content.iter_any():
                 yield chunk
         except FAILURES as error:
+            if came := _left_in(response.content):
+                yield came
             raise self._failure(error, BROKE_OFF) from error
 
     async def _answered(
@@ -320,6 +318,13 @@ def checked_url(base_url: str) -> httpx2.URL:
         message = f"The upstream's base_url {base_url!r} is not an http or https URL."
         raise ConfigError(message, param="base_url", remedy=remedy)
     return url
+
+
+def _left_in(content: Any) -> bytes:
+    """What came before a reply broke off and was not taken yet; aiohttp gives the error first."""
+    content.set_exception(None)
+    left: bytes = content.read_nowait()
+    return left
 
 
 def _reply_headers(response: aiohttp.ClientResponse) -> dict[str, str]:
