@@ -174,12 +174,13 @@ class ChunksToResponse(ChunksTranslation):
         whole = made.ended(self._response, self._output, self._finish_reason, self._usage)
         self._say(f"response.{whole['status']}", response=whole)
 
-    def _fail(self, _: Any, text: str) -> None:
+    def _fail(self, error: Any, text: str) -> None:
+        del error  # one code stands for all of them
         if self._response is None:
             self._say("error", code="server_error", message=text, param=None)
         else:
-            error = {"code": "server_error", "message": text}
-            failed = {**self._response, "status": "failed", "error": error, "output": self._output}
+            said = {"code": "server_error", "message": text}
+            failed = {**self._response, "status": "failed", "error": said, "output": self._output}
             self._say("response.failed", response=failed)
 
     def _say(self, kind: str, **fields: Any) -> None:
