@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from forethought.models.bundle import PolicyBundle
 from forethought.models.demand import DemandModel
-from forethought.models.embedding import HashEmbedder
+from forethought.models.embedding import Embeddings, HashEmbedder
 from forethought.models.features import FeatureExtractor
 from forethought.models.predictability import PredictabilityModel
 from forethought.router.allocation import Preferences
@@ -79,3 +80,15 @@ def recalling(body: dict[str, Any], *, may_recall: bool = True) -> Situation:
     return Situation(
         tenant="acme", model="m", request=request, context=make_context(body), now=20.0
     )
+
+
+class CountingEmbedder(HashEmbedder):
+    """Keeps the texts that it embedded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedded: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        self.embedded += texts
+        return super().embed(texts)

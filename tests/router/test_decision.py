@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from forethought.models.bundle import PolicyBundle
-from forethought.models.embedding import Embeddings, HashEmbedder
 from forethought.models.features import DECISION_FEATURES, FEATURE_VERSION, FeatureExtractor
 from forethought.router.allocation import Preferences
 from forethought.router.decision import Decider
@@ -29,7 +27,14 @@ from tests.router.chats import (
     system,
     user,
 )
-from tests.router.deciding import BODY, PRICES, make_decider, make_situation, recalling
+from tests.router.deciding import (
+    BODY,
+    PRICES,
+    CountingEmbedder,
+    make_decider,
+    make_situation,
+    recalling,
+)
 
 
 def test_ids_of_decisions_are_in_the_order_of_time(decider: Decider) -> None:
@@ -181,16 +186,6 @@ def test_an_unknown_price_is_not_zero(decider: Decider) -> None:
     assert direct.cost_usd is None
     assert direct.utility is not None
     assert "unknown cost" in made.reason
-
-
-class CountingEmbedder(HashEmbedder):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedded: list[str] = []
-
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        self.embedded += texts
-        return super().embed(texts)
 
 
 def test_contexts_and_learned_contexts_are_embedded_once(

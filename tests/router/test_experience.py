@@ -22,6 +22,7 @@ from forethought.router.experience import (
     application_of,
 )
 from tests.router.chats import DOCUMENT, chat, make_context, system, user
+from tests.router.deciding import CountingEmbedder
 
 CONTEXT = replace(make_context(chat(system(DOCUMENT), user("Why?"))), id="ctx_1", tenant="acme")
 EXTRACTOR = FeatureExtractor(HashEmbedder())
@@ -58,6 +59,16 @@ def test_without_a_system_prompt_there_is_no_application() -> None:
     assert application_of([user("Be brief.")]) is None
     assert application_of([]) is None
     assert application_of([system("")]) is None
+
+
+def test_a_context_that_no_decision_looked_at_is_embedded_once() -> None:
+    """Where there is no policy, nothing is predicted, and the past is kept for when there is."""
+    embedder = CountingEmbedder()
+    experience = Experience(FeatureExtractor(embedder))
+    for at in (10.0, 11.0):
+        experience.asked(asked(at), CONTEXT)
+    assert embedder.embedded.count(CONTEXT.text) == 1
+    assert count(experience) == 2
 
 
 def test_what_comes_while_the_log_is_read_is_not_lost() -> None:

@@ -27,6 +27,7 @@ from forethought.models.embedding import Embedder, HashEmbedder, WordLlamaEmbedd
 from forethought.models.errors import ForethoughtError
 from forethought.models.features import FeatureExtractor
 from forethought.router.blending import Blending
+from forethought.router.bookkeeping import Bookkeeping
 from forethought.router.budget import Budget
 from forethought.router.decision import Decider
 from forethought.router.dialects.thinking import least_thinking
@@ -202,15 +203,18 @@ async def opened(settings: Settings, metrics: Metrics) -> AsyncIterator[Services
         gateway = Gateway(
             upstream=upstream,
             turns=Turns(decider=decider, contexts=contexts, serving=serving, surprisals=surprisals),
-            contexts=contexts,
-            writer=writer,
+            books=Bookkeeping(
+                contexts=contexts,
+                writer=writer,
+                prices_of=lambda model, tier: prices.lookup(model, serving.provider_url, tier),
+                observer=metrics,
+                after_reply=None if background is None else while_affordable(background, budget),
+                budget=budget,
+                experience=experience,
+                surprisals=surprisals,
+            ),
             prices=prices,
             serving=serving,
-            observer=metrics,
-            after_reply=None if background is None else while_affordable(background, budget),
-            budget=budget,
-            experience=experience,
-            surprisals=surprisals,
         )
         yield Services(
             settings=settings,

@@ -117,7 +117,7 @@ class Experience:
         """Count a query that was answered."""
         seen = self._seen.get(context.id)
         if seen is None or seen.vector is None:
-            seen = self._seen_of(context)
+            seen = self._see(context, self._extractor.context_embedding(context.text))
         self._change(lambda history: self._tell(history, event, context, seen))
 
     def heard(self, event: Judged | Scored) -> None:

@@ -1,8 +1,7 @@
-"""One request's path: decide, log, call the upstream, log what came of it, reply.
+"""One request's path: decide, call the upstream, reply.
 
-The decision is queued for the disk before the upstream is called, and there within a twentieth
-of a second; the outcome is there before the last byte is sent. Where the log, a prediction or
-sleep fails, the request still goes through; the failure is counted and shown.
+Where a prediction or sleep fails, the request still goes through. What is written down on the way
+is the matter of ``bookkeeping``.
 """
 
 from __future__ import annotations
@@ -10,21 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from forethought.router.budget import Budget, dearest_usd, most_calls
+from forethought.router.bookkeeping import Bookkeeping
 from forethought.router.calls import Calls, with_usage
-from forethought.router.errors import StoreError, UpstreamError
-from forethought.router.experience import Asked, Experience
+from forethought.router.errors import UpstreamError
 from forethought.router.fallbacks import fails
 from forethought.router.incoming import ChatRequest
-from forethought.router.known import Known, KnownContexts
-from forethought.router.log import LogWriter
-from forethought.router.log.rows import Record
-from forethought.router.outcomes import Measure, after_failures
+from forethought.router.known import Known
+from forethought.router.outcomes import Measure
 from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import Decision, Outcome
 from forethought.router.replies import (
@@ -38,15 +34,11 @@ from forethought.router.serving import Serving
 from forethought.router.sse import ChunkReader, Reader
 from forethought.router.strategies.base import Plan
 from forethought.router.strategies.vote import unstreamed
-from forethought.router.surprisal import Surprisals
 from forethought.router.turns import Turn, Turns
 from forethought.router.upstream.base import Upstream, UpstreamReply, UpstreamStream
 from forethought.router.upstream.several import upstream_for
 
 log = logging.getLogger(__name__)
-
-LOG_PATIENCE_S: Final = 5.0
-"""A request waits no longer for a log that hangs."""
 
 DRAIN_S: Final = 0.5
 """After the last event the upstream has this long to end its reply, so that its connection can
@@ -58,31 +50,15 @@ FIRST_EVENT_PATIENCE_S: Final = 10.0
 its own, but proxies on the way close what is silent for a minute."""
 
 
-class Observer(Protocol):
-    """Who is told what happens, for the metrics."""
-
-    def decided(self, decision: Decision) -> None: ...
-
-    def finished(self, decision: Decision, outcome: Outcome, overhead_ms: float) -> None: ...
-
-    def log_failed(self, what: str) -> None: ...
-
-
 class Gateway:
     """Serves chat requests.
 
     Args:
         upstream: Who answers.
         turns: Who decides.
-        contexts: What is known of contexts; the gateway counts their queries.
-        writer: The log.
+        books: Where it is written down.
         prices: What answers cost.
         serving: What is served.
-        observer: Is told of decisions, outcomes and failures.
-        after_reply: Called with the context after each answer; plans sleep, off the path.
-        budget: What may be spent; None where that is no matter.
-        experience: Is told of every query that was answered.
-        surprisals: Keeps how surprising they were; None where nobody asks.
     """
 
     def __init__(
@@ -90,27 +66,15 @@ class Gateway:
         *,
         upstream: Upstream,
         turns: Turns,
-        contexts: KnownContexts,
-        writer: LogWriter,
+        books: Bookkeeping,
         prices: PriceTable,
         serving: Serving,
-        observer: Observer,
-        after_reply: Callable[[Known | None], None] | None = None,
-        budget: Budget | None = None,
-        experience: Experience | None = None,
-        surprisals: Surprisals | None = None,
     ) -> None:
         self._upstream = upstream
         self._turns = turns
-        self._contexts = contexts
-        self._writer = writer
+        self._books = books
         self._prices = prices
         self._serving = serving
-        self._observer = observer
-        self._after_reply = after_reply
-        self._budget = budget
-        self._experience = experience
-        self._surprisals = surprisals
 
     async def decide(self, request: ChatRequest) -> Turn:
         """Choose how to answer; the decision is on its way to the disk when this returns.
@@ -118,17 +82,9 @@ class Gateway:
         Raises:
             BudgetSpent: What is left of the budget does not pay for the answer.
         """
-        if self._budget is not None and self._budget.is_spent():
-            self._budget.arrived()
-            self._budget.check()
+        self._books.check_budget()
         turn = await self._turns.make(request)
-        self._admit(turn)
-        try:
-            turn.recording = self._writer.begin(turn.decision)
-        except StoreError as error:
-            self._not_logged("decision", error)
-        turn.logged = turn.recording is not None
-        self._observer.decided(turn.decision)
+        self._books.begin(turn)
         return turn
 
     async def complete(self, turn: Turn) -> Reply:
@@ -148,10 +104,10 @@ class Gateway:
                     continue
                 return await self._failed(turn, error, measure.failed(error))
             except asyncio.CancelledError:
-                self._finish_later(turn, measure.cancelled())
+                self._books.finish_later(turn, measure.cancelled())
                 raise
             except Exception as error:
-                self._finish_later(turn, measure.broken(error))
+                self._books.finish_later(turn, measure.broken(error))
                 raise
             turn.waited_s += time.perf_counter() - began
             if reply.status < 400 or not self._falls_back(turn, measure, reply, first):
@@ -190,10 +146,10 @@ class Gateway:
                 yield await self._failed(turn, error, measure.failed(error))
                 return
             except asyncio.CancelledError:
-                self._finish_later(turn, measure.cancelled())
+                self._books.finish_later(turn, measure.cancelled())
                 raise
             except Exception as error:
-                self._finish_later(turn, measure.broken(error))
+                self._books.finish_later(turn, measure.broken(error))
                 raise
             turn.waited_s += time.perf_counter() - began
             if reply.status < 400 or not self._falls_back(turn, measure, reply, first):
@@ -226,10 +182,10 @@ class Gateway:
             turn.waited_s += time.perf_counter() - began
             return await self._failed(turn, error, billed(measure.failed(error)))
         except asyncio.CancelledError:
-            self._finish_later(turn, billed(measure.cancelled()))
+            self._books.finish_later(turn, billed(measure.cancelled()))
             raise
         except Exception as error:
-            self._finish_later(turn, billed(measure.broken(error)))
+            self._books.finish_later(turn, billed(measure.broken(error)))
             raise
         turn.waited_s += time.perf_counter() - began
         shown = with_usage(reply, calls.usage)
@@ -286,20 +242,20 @@ class Gateway:
                     yield passed
             last = reader.rest()
             self._require_end(turn, reader)
-            await self._finish(turn, measure.streamed(reader.seen, upstream.status))
+            await self._books.finish(turn, measure.streamed(reader.seen, upstream.status))
             yield last
             if reader.done:
                 await _drain(chunks)
         except UpstreamError as error:
             if not begun.is_set():
                 raise
-            await self._finish(turn, measure.failed(error, reader.seen))
+            await self._books.finish(turn, measure.failed(error, reader.seen))
             yield reader.failure(error)
         except (asyncio.CancelledError, GeneratorExit):
-            self._finish_later(turn, measure.cancelled(reader.seen))
+            self._books.finish_later(turn, measure.cancelled(reader.seen))
             raise
         except Exception as error:
-            self._finish_later(turn, measure.broken(error, reader.seen))
+            self._books.finish_later(turn, measure.broken(error, reader.seen))
             raise
 
     def _falls_back(
@@ -343,119 +299,16 @@ class Gateway:
             )
 
     async def _whole(self, turn: Turn, reply: UpstreamReply, outcome: Outcome) -> Reply:
-        await self._finish(turn, outcome)
+        await self._books.finish(turn, outcome)
         headers = reply_headers(turn, reply.headers)
         if turn.native and reply.native is not None:
             return Reply(reply.status, headers, reply.native, native=True)
         return Reply(reply.status, headers, reply.body)
 
     async def _failed(self, turn: Turn, error: UpstreamError, outcome: Outcome) -> Reply:
-        await self._finish(turn, outcome)
+        await self._books.finish(turn, outcome)
         headers = reply_headers(turn, {"content-type": "application/json"})
         return Reply(error.http_status, headers, error_body(error))
-
-    async def _finish(self, turn: Turn, outcome: Outcome) -> None:
-        """Make the outcome durable. What the reply does not need is done when it was sent."""
-        turn.finished = True
-        if turn.failed:
-            outcome = _with_failures(turn, outcome)
-        self._settle(outcome)
-        if outcome.status == "ok":
-            self._count_query(turn, outcome)
-        turn.logged = await self._store(turn, outcome)
-        # In the loop's next round: the reply goes out in this one, and what the client asks when it
-        # has it is read after that.
-        overhead_ms = turn.overhead_ms()
-        asyncio.get_running_loop().call_soon(self._follow_up, turn, outcome, overhead_ms)
-
-    def _finish_later(self, turn: Turn, outcome: Outcome) -> None:
-        """Log the outcome of a turn that nobody waits for any more."""
-        if turn.finished:
-            return
-        turn.finished = True
-        if turn.failed:
-            outcome = _with_failures(turn, outcome)
-        self._settle(outcome)
-        self._count_query(turn, outcome)
-        self._writer.post(*((outcome,) if turn.logged else (turn.decision, outcome)))
-        self._observer.finished(turn.decision, outcome, turn.overhead_ms())
-
-    def _follow_up(self, turn: Turn, outcome: Outcome, overhead_ms: float) -> None:
-        """Tell everyone who wants to know of an answer: the metrics, sleep."""
-        self._observer.finished(turn.decision, outcome, overhead_ms)
-        if outcome.status == "ok" and self._surprisals is not None and turn.logged:
-            self._surprisals.answered(turn.decision, turn.context_text)
-        if outcome.status == "ok" and self._after_reply is not None:
-            self._after_reply(turn.known)
-
-    def _admit(self, turn: Turn) -> None:
-        """Count the query, and hold back the dearest it can cost where a hard cap asks for it."""
-        budget, decision = self._budget, turn.decision
-        if budget is None:
-            return
-        budget.arrived()
-        if not budget.hard:
-            return
-        tier = turn.body.get("service_tier")
-        bodies = [turn.body]
-        if turn.fallbacks is not None:
-            bodies += turn.fallbacks.bodies(turn.body)
-        most = dearest_usd(
-            [
-                (body, self._prices_of(body["model"], tier if isinstance(tier, str) else None))
-                for body in bodies
-            ],
-            reserve_tokens=budget.reserve_tokens,
-            calls=most_calls(decision.strategy),
-        )
-        budget.reserve(decision.id, most)
-
-    def _settle(self, outcome: Outcome) -> None:
-        if self._budget is not None:
-            self._budget.settle(outcome)
-
-    def _count_query(self, turn: Turn, outcome: Outcome) -> None:
-        known = turn.known
-        if known is None:
-            return
-        # Queued before the outcome: one transaction takes all of them.
-        if not known.saved:
-            known.saved = True
-            self._writer.post(known.context)
-        self._writer.context_touched(known.context.id, turn.decision.created_at)
-        self._contexts.touched(known, turn.decision.created_at)
-        if self._experience is not None:
-            asked = Asked(
-                at=outcome.finished_at,
-                context_id=known.context.id,
-                query=turn.decision.query,
-                created_at=turn.decision.created_at,
-            )
-            self._experience.asked(asked, known.context)
-
-    async def _store(self, turn: Turn, outcome: Outcome) -> bool:
-        """Whether the outcome is durable, and the decision with it."""
-        if turn.recording is None:
-            return await self._write("outcome", turn.decision, outcome)
-        stored = await self._write("outcome", outcome)
-        # Its decision was queued before, so it is stored by now or never will be.
-        if turn.recording.done() and (error := turn.recording.exception()) is not None:
-            self._not_logged("decision", error)
-            return await self._write("outcome", turn.decision, outcome)
-        return stored
-
-    async def _write(self, what: str, *records: Record) -> bool:
-        try:
-            async with asyncio.timeout(LOG_PATIENCE_S):
-                await self._writer.write(*records)
-        except (StoreError, TimeoutError) as error:
-            self._not_logged(what, error)
-            return False
-        return True
-
-    def _not_logged(self, what: str, error: BaseException) -> None:
-        log.error("the %s could not be logged: %s", what, error)
-        self._observer.log_failed(what)
 
     def _measure(self, turn: Turn) -> Measure:
         model = turn.body["model"]
@@ -469,10 +322,6 @@ class Gateway:
 
     def _prices_of(self, model: str, tier: str | None) -> Prices | None:
         return self._prices.lookup(model, self._serving.provider_url, tier)
-
-
-def _with_failures(turn: Turn, outcome: Outcome) -> Outcome:
-    return after_failures(outcome, turn.failed, turn.model, last_too=turn.all_failed)
 
 
 async def _next(turn: Turn, chunks: AsyncIterator[bytes]) -> bytes | None:
