@@ -79,7 +79,10 @@ def test_the_interval_has_the_estimate_within(seed: int) -> None:
     values = np.random.default_rng(seed).uniform(size=40)
     found = betting(values, np.arange(40), **UNIT, seed=seed)
     assert 0 <= found.low <= found.value <= found.high <= 1
-    assert betting(values, np.arange(40), **UNIT, confidence=0.99).low <= found.low + 1e-9
+    # In the same order: another one gives another interval.
+    surer = betting(values, np.arange(40), **UNIT, confidence=0.99, seed=seed)
+    assert surer.low <= found.low + 1e-9
+    assert surer.high >= found.high - 1e-9
 
 
 def test_the_interval_of_what_is_lacking_mirrors_the_interval() -> None:
@@ -151,6 +154,14 @@ def test_ips_needs_no_bound_on_the_weights() -> None:
     assert scaled.low == pytest.approx(2 * found.low - 1)
     with pytest.raises(ValueError, match="rewards must be in"):
         ips_betting([2.0], [1.0], [0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
+@pytest.mark.parametrize("make", [betting, betting_sequence], ids=["one look", "sequence"])
+def test_what_cannot_differ_is_known_for_certain(make: Callable[..., Interval], n: int) -> None:
+    """So it is where two policies choose alike in every decision that judges them."""
+    found = make(np.zeros(n), np.arange(n), low=0.0, high=0.0)
+    assert (found.low, found.value, found.high) == (0.0, 0.0, 0.0)
 
 
 def test_true_bounds_are_needed() -> None:

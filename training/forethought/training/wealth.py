@@ -38,6 +38,9 @@ LogWealth = Callable[[float], float]
 _MOST_STAKED: Final = 0.9
 """Share of the wealth that one context may cost: all of it would end the game on one draw."""
 
+_LEAST_VARIANCE: Final = 1e-200
+"""Where nothing varies: stakes are its inverse, and have to be finite numbers."""
+
 _HEDGED_SHARE: Final = 0.8
 
 _RECALCULATED: Final = 128
@@ -173,7 +176,7 @@ def _in_order(values: Floats, order: Order) -> Floats:
 
 
 def _known_variance(side: Side, x: Floats, size: Floats) -> Floats:
-    """Of ``x - m n`` among the contexts before each, shape (C,); never 0."""
+    """Of ``x - m n`` among the contexts before each, shape (C,); never 0, nor next to it."""
     count = np.arange(1, len(x) + 1)
     before = np.r_[0.0, np.cumsum(x)[:-1]] / np.maximum(np.r_[0.0, np.cumsum(size)[:-1]], 1.0)
     # A pseudo-context first: half the range, or the largest loss where the range is not known.
@@ -183,4 +186,4 @@ def _known_variance(side: Side, x: Floats, size: Floats) -> Floats:
     prior = prior if np.isfinite(prior) else loss**2
     # Around the mean of the contexts before: stakes may not depend on what is being doubted.
     spread = (prior + np.cumsum((x - before * size) ** 2)) / (count + 1.0)
-    return np.asarray(np.maximum(np.r_[prior, spread[:-1]], np.finfo(float).tiny))
+    return np.asarray(np.maximum(np.r_[prior, spread[:-1]], _LEAST_VARIANCE))
