@@ -52,8 +52,9 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def test_the_version_is_printed(forethought: Forethought) -> None:
-    assert forethought("version").stdout.strip().count(".") == 2
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_the_version_is_printed(forethought: Forethought, asked: str) -> None:
+    assert forethought(asked).stdout.strip().count(".") == 2
 
 
 def test_every_command_is_listed(forethought: Forethought) -> None:
