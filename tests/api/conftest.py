@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 
 from forethought.models.bundle import PolicyBundle
-from forethought.models.demand import DemandModel
-from forethought.models.predictability import PredictabilityModel
 from forethought.router.registry import Registry
 from tests.api.server import ApiServer
 from tests.fake_upstream import FakeUpstreamServer
-from tests.models.synthetic import fit_outcome, make_decisions
+from tests.models.synthetic import fit_policy
 
 Serve = Callable[..., ApiServer]
 Bundles = tuple[PolicyBundle, PolicyBundle]
@@ -61,21 +59,7 @@ def serve(fake: FakeUpstreamServer, tmp_path: Path) -> Iterator[Serve]:
 @pytest.fixture(scope="session")
 def bundles() -> Bundles:
     """Two policies, fitted on invented decisions."""
-    first, second = (make_decisions(40, seed=seed) for seed in (1, 2))
-    return (
-        PolicyBundle.build(
-            predictability=PredictabilityModel.fit(first.rows, first.quality, first.groups, seed=0),
-            outcome=fit_outcome(first),
-            demand=DemandModel(),
-        ),
-        PolicyBundle.build(
-            predictability=PredictabilityModel.fit(
-                second.rows, second.quality, second.groups, seed=0
-            ),
-            outcome=fit_outcome(second),
-            demand=DemandModel(),
-        ),
-    )
+    return fit_policy(40, seed=1), fit_policy(40, seed=2)
 
 
 @pytest.fixture

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from forethought.models.bundle import PolicyBundle
+from forethought.models.demand import DemandModel
 from forethought.models.features import DECISION_FEATURES
 from forethought.models.outcome import OutcomeModel
+from forethought.models.predictability import PredictabilityModel
 
 STRATEGIES = ("direct", "effort:low", "effort:high", "learned:low", "learned:high")
 Floats = NDArray[np.float64]
@@ -67,4 +70,14 @@ def make_decisions(n_contexts: int, *, seed: int, queries_per_context: int = 4) 
 def fit_outcome(d: Decisions, *, init: OutcomeModel | None = None) -> OutcomeModel:
     return OutcomeModel.fit(
         d.rows, d.strategies, d.quality, d.tokens, d.latency_ms, d.groups, seed=0, init=init
+    )
+
+
+def fit_policy(n_contexts: int, *, seed: int) -> PolicyBundle:
+    """A policy fitted on ``make_decisions``."""
+    data = make_decisions(n_contexts, seed=seed)
+    return PolicyBundle.build(
+        predictability=PredictabilityModel.fit(data.rows, data.quality, data.groups, seed=0),
+        outcome=fit_outcome(data),
+        demand=DemandModel(),
     )

@@ -7,17 +7,18 @@ import pytest
 from forethought.models.bundle import PolicyBundle
 from forethought.router.decision import Decider
 from forethought.router.pricing import PriceTable
-from tests.router.deciding import PRICES, fitted, make_decider
+from tests.models.synthetic import fit_policy
+from tests.router.deciding import PRICES, make_decider
 
 
 @pytest.fixture(scope="module")
 def bundle() -> PolicyBundle:
-    return fitted(seed=1)
+    return fit_policy(24, seed=1)
 
 
 @pytest.fixture(scope="module")
 def other_bundle() -> PolicyBundle:
-    return fitted(seed=2)
+    return fit_policy(24, seed=2)
 
 
 @pytest.fixture(scope="module")

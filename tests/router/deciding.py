@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from forethought.models.bundle import PolicyBundle
-from forethought.models.demand import DemandModel
 from forethought.models.embedding import Embeddings, HashEmbedder
 from forethought.models.features import FeatureExtractor
-from forethought.models.predictability import PredictabilityModel
 from forethought.router.allocation import Preferences
 from forethought.router.decision import Decider
 from forethought.router.pricing import Prices, PriceTable
@@ -21,7 +19,6 @@ from forethought.router.records import (
 )
 from forethought.router.situation import Situation
 from forethought.router.strategies import Request
-from tests.models.synthetic import fit_outcome, make_decisions
 from tests.router.chats import (
     DOCUMENT,
     QUESTION,
@@ -35,14 +32,6 @@ from tests.router.chats import (
 
 PRICES = Prices(input=1.0, cached_input=0.1, output=4.0)
 BODY = chat(system(DOCUMENT), user(QUESTION))
-
-
-def fitted(*, seed: int) -> PolicyBundle:
-    data = make_decisions(24, seed=seed)
-    predictability = PredictabilityModel.fit(data.rows, data.quality, data.groups, seed=0)
-    return PolicyBundle.build(
-        predictability=predictability, outcome=fit_outcome(data), demand=DemandModel()
-    )
 
 
 def make_decider(bundle: PolicyBundle | None, prices: PriceTable, **changes: Any) -> Decider:

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from forethought.models.bundle import PolicyBundle
-from forethought.models.demand import DemandModel
 from forethought.models.embedding import HashEmbedder
 from forethought.models.features import FeatureExtractor
-from forethought.models.predictability import PredictabilityModel
 from forethought.router.allocation import Preferences
 from forethought.router.decision import Decider
 from forethought.router.explanation import Explanation, explain
@@ -22,7 +20,7 @@ from forethought.router.pricing import Prices, PriceTable
 from forethought.router.records import Decision
 from forethought.router.registry import Registry
 from forethought.router.situation import Situation
-from tests.models.synthetic import fit_outcome, make_decisions
+from tests.models.synthetic import fit_policy
 from tests.router.chats import (
     DOCUMENT,
     chat,
@@ -39,12 +37,7 @@ PREFERENCES = Preferences(value_usd=0.01, quality_margin=0.1, exploration=0.0)
 
 @pytest.fixture(scope="module")
 def bundle() -> PolicyBundle:
-    data = make_decisions(60, seed=1)
-    return PolicyBundle.build(
-        predictability=PredictabilityModel.fit(data.rows, data.quality, data.groups, seed=0),
-        outcome=fit_outcome(data),
-        demand=DemandModel(),
-    )
+    return fit_policy(60, seed=1)
 
 
 @pytest.fixture(scope="module")
